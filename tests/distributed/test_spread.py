@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from xloss_conformance.linear_packing import LINEAR, joined
 
 from accuracy_cases import hold, masked, of_rows
 from nightly import core
@@ -14,6 +13,7 @@ from spread import run
 from spread_calls import call_of, computed
 from xloss_conformance.cases import catalogue
 from xloss_conformance.cases.arrays import grid, logits
+from xloss_conformance.linear import LINEAR, joined
 from xloss_conformance.model import Case
 
 DTYPES = ("float32", "float64")
