@@ -45,7 +45,7 @@ FULL = ("tail", "masks", "linear")
 CASES = whole_shards_masked()
 CASES += [c for c in catalogue() if is_spread(c) and (c.quick or c.family in FULL)]
 # JAX compiles each case anew.
-FEW = ("masks", "options", "softcap", "linear")
+FEW = ("masks", "infinities", "absent", "options", "softcap", "linear")
 COMPILED = CASES[:1] + [c for c in CASES if c.quick and c.classes == 5 and c.family in FEW]
 
 # Each rank is a process that imports its library. Of 4 ranks one holds nothing, of 3 all do.
