@@ -12,6 +12,7 @@ import pickle
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed; the `test` extra has it")
+CompileCounter = importlib.import_module("torch._dynamo.testing").CompileCounter
 nn = torch.nn
 xnn = importlib.import_module("xloss.adapters.torch")
 
@@ -122,6 +123,7 @@ def test_repr_says_what_is_not_the_default():
         ("CrossEntropyLoss", {"weight": WEIGHT, "label_smoothing": 0.1}, LABELS),
         ("CrossEntropyLoss", {"weight": WEIGHT}, SOFT),
         ("BCEWithLogitsLoss", {"weight": WEIGHT}, SOFT),
+        ("BCEWithLogitsLoss", {}, SOFT),
         ("KLDivLoss", {}, SOFT),
     ],
 )
@@ -131,12 +133,14 @@ def test_compiled_and_exported_with_its_weight_and_of_any_batch(name, options, t
         loss, (LOGITS, target), dynamic_shapes={"input": {0: rows}, "target": {0: rows}}
     )
     assert ("weight" in dict(exported.named_buffers())) == ("weight" in options)
-    compiled = torch.compile(loss, fullgraph=True, backend="eager", dynamic=True)
-    for count in (N, 3):
+    graphs = CompileCounter()
+    compiled = torch.compile(loss, fullgraph=True, backend=graphs, dynamic=True)
+    for count in (N, 4, 3):
         expected = getattr(nn, name)(**options)(LOGITS[:count], target[:count])
         for made in (exported.module(), compiled):
             got = made(LOGITS[:count], target[:count])
             torch.testing.assert_close(got, expected, rtol=4e-15, atol=0)
+    assert graphs.frame_count == 1
 
 
 def single(*values):

@@ -42,7 +42,7 @@ def _class_axis(x: Tensor) -> int:
     return 1 if x.ndim > 1 else 0
 
 
-def _mean_over(count: int, of: Any, module: Any, *arrays: Tensor, **options: Any) -> Tensor:
+def _mean_over(count: Any, of: Any, module: Any, *arrays: Tensor, **options: Any) -> Tensor:
     """Return a loss whose mean divides by a count, where xloss would divide by the weights' sum.
 
     By the loss itself: a sum that is divided later rounds twice, overflows where the mean does not,
@@ -50,7 +50,7 @@ def _mean_over(count: int, of: Any, module: Any, *arrays: Tensor, **options: Any
     """
     reduction = "mean" if module.reduction == "batchmean" else module.reduction
     if reduction == "mean":
-        if not isinstance(count, int):  # torch.export's symbol, of which a tensor may be made
+        if torch.compiler.is_compiling():  # a number would make a graph of its own for each count
             count = torch.full((), count, dtype=torch.int64, device=arrays[0].device)
         options["normalizer"] = count
     loss: Tensor = of(*arrays, reduction=reduction, **options)
