@@ -2,9 +2,9 @@
 
 import json
 import re
-from dataclasses import replace
 
 import pytest
+import scipy.special
 
 from cli_runs import process
 from xloss_conformance import bench
@@ -27,18 +27,10 @@ def test_json_is_alone_on_stdout_and_whole(command):
     record = json.loads(ran.stdout)
     assert set(record) == set(KEYS.split())
     assert (record["schema"], record["command"]) == (1, f"xloss {ran.args}")
-    told = {one["name"]: one for one in record["contenders"]}
-    assert {"xloss numpy", "scipy"} <= set(told)
-    assert told["scipy"]["peer"] is not told["xloss numpy"]["peer"] is False
     value, gradient = record["works"]
-    assert [(w["shape"], w["gradient"]) for w in record["works"]] == [
-        ([6, 5], False),
-        ([6, 5], True),
-    ]
-    (own, *_), runs = gradient["runs"], {r["contender"]: r for r in value["runs"]}
-    assert set(runs) == set(told)
-    assert own["engine"] in ("cpu", "generic")
-    for one in runs.values():
+    assert (value["shape"], value["gradient"], gradient["gradient"]) == ([6, 5], False, True)
+    assert [one["contender"] for one in value["runs"]] == ["xloss numpy", "scipy"]
+    for one in value["runs"]:
         assert 0 < one["min_ms"] <= one["q1_ms"] <= one["median_ms"] <= one["q3_ms"]
         assert one["gb_s"] == pytest.approx(value["moved"] / one["median_ms"] / 1e6)
     assert gradient["refused"] == [{"contender": "scipy", "reason": "gives no gradient"}]
@@ -78,20 +70,15 @@ def test_a_contender_that_fails_while_it_is_timed_leaves_the_others_their_times(
     command, monkeypatch
 ):
     """Its first answer was right; memory that runs out later is no reason to lose the table."""
-    prepare, runs = bench._prepare, []
+    right, calls = scipy.special.log_softmax, []
 
-    def tired(name, *given):
-        call = prepare(name, *given)
+    def tired(*given, **options):
+        calls.append(given)
+        if len(calls) > 2:
+            raise MemoryError("no room")
+        return right(*given, **options)
 
-        def run_once():
-            runs.append(name)
-            if runs.count("scipy") > 2:
-                raise MemoryError("no room")
-            return call.run()
-
-        return replace(call, run=run_once) if name == "scipy" else call
-
-    monkeypatch.setattr(bench, "_prepare", tired)
+    monkeypatch.setattr(scipy.special, "log_softmax", tired)
     ran = command("bench --quick --peer scipy --json")
     assert ran.returncode == 0
     value, _ = json.loads(ran.stdout)["works"]

@@ -122,14 +122,6 @@ def test_a_shard_that_kills_its_workers_is_named(workers):
     assert fits(f"--scheduler {address}: workers died at .../z/shard-10.npy: ...", said)
 
 
-def test_a_shard_that_a_worker_cannot_read_is_named(shards, workers):
-    address, client = workers
-    client.wait_for_workers(1, timeout=SECONDS)
-    with held(address) as (process, _):
-        Path("z/shard-10.npy").unlink()
-    assert fits(f"{shards}/z/shard-10.npy: No such file or directory{WORKER}", refusal_of(process))
-
-
 def test_ctrl_c_ends_it(workers):
     address, _ = workers
     with held(address) as (process, _):

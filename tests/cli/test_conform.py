@@ -179,7 +179,7 @@ TWO = "--case 'tail/gap ??'"
 ENDED = {
     f"mine.py:deaf {ONE}": f"running mine.py:deaf float32 on tail/gap 17 {LATE}",
     "mine.py:exact --against mine.py:deaf --family tail": "comparing mine.py:exact and mine.py:deaf"
-    f", at case 1 of ..., {LATE}",
+    f" {LATE}",
     # A child of it, which goes on, holds the pipe of its answers.
     f"mine.py:child_stays_and_it_dies {ONE} --timeout 50": "running ... died: exit code 3",
     f"mine.py:closes_all {ONE} --timeout 50": f"running ... on tail/gap 17 {CLOSED}",

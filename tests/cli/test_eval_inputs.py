@@ -16,7 +16,7 @@ from xloss.cli import evaluate as evaluate_module
 from xloss.cli import run_task as task_module
 
 RNG = np.random.default_rng(8)
-CUTS = {30: (5, 5, 13), 5: (2, 2, 2), 2: (1, 1, 1)}  # where shards begin: one has no row
+CUTS = {30: (5, 5, 13), 5: (2, 2, 2)}  # where shards begin: one has no row
 NAMES = ("shard-1", "shard-2", "shard-9", "shard-10")
 
 
@@ -30,7 +30,7 @@ def save(name, array):
 
 @pytest.fixture
 def given():
-    """Rows, rows along more axes, images, elements and sequences; some in other kinds of files."""
+    """Rows, rows along more axes, elements and sequences; some in other kinds of files."""
     z, y = RNG.normal(scale=3, size=(30, 7)).astype("f4"), RNG.integers(0, 7, 30)
     y[::10] = -100
     z[[3, 20], 2] = np.nan
@@ -46,14 +46,9 @@ def given():
     save("soft", RNG.dirichlet(np.ones(7), (30, 2, 3)))
     save("labels", RNG.integers(0, 3, (30, 2, 7)))
     np.save("w.npy", [0.5, 2.0, 0.25])
-    masks = RNG.integers(0, 3, (2, 4, 5))
-    save("images", RNG.normal(size=(2, 3, 4, 5)))
-    save("masks", masks)
-    save("back", masks[..., None])
-    elements, bits = RNG.normal(size=30), RNG.integers(0, 2, 30)
-    save("e", elements)
-    save("t", bits)
-    save("ts", bits[:, None])
+    save("e", RNG.normal(size=30))
+    save("t", RNG.integers(0, 2, 30))
+    np.save("ts.npy", np.load("t.npy")[:, None])
     save("seq", RNG.normal(size=(5, 6, 4)))
     save("next", RNG.integers(0, 4, (5, 6)))
     np.save("nexts.npy", np.load("next.npy")[..., None])
@@ -64,8 +59,7 @@ SAME = [  # files of the same logits, files of the same targets, options; the ex
     ("z.npy z.safetensors z", "y.npy column.npy y.csv y.npz::y y column", "--worst 40", 1),
     ("many.npy many", "soft.npy soft", "", 0),
     ("many.npy many", "labels.npy labels", "--axis 2 --weight w.npy --label-smoothing 0.1", 0),
-    ("images.npy images", "masks.npy back.npy masks back", "--axis 1", 0),
-    ("e.npy e", "t.npy ts.npy t ts", f"{BINARY} --worst 0", 0),
+    ("e.npy e", "t.npy ts.npy t", f"{BINARY} --worst 0", 0),
     ("seq.npy seq", "next.npy nexts.npy next", "--shift --worst 100", 0),
 ]
 
@@ -85,15 +79,6 @@ def test_other_files_folders_and_blocks_change_no_number(given, command, monkeyp
         # The first answer is that of the whole at once.
         monkeypatch.setattr(task_module, "BLOCK_LOGITS", block)
         monkeypatch.setattr(evaluate_module, "TASK_LOGITS", 2 * block)
-
-
-def test_worst_rows_and_findings_are_those_of_the_whole(given, command):
-    got = command.answer("z y --worst 40", code=1)
-    order = [r["row"] for r in got["worst"]]
-    assert order[:2] == [3, 25]
-    assert order.index(12) == order.index(7) + 1
-    found = {f["rule"]: f["positions"] for f in got["findings"]}
-    assert found == {"nan_logit": [[3]], "masked_target": [[25]]}
 
 
 # ---- Sequences -----------------------------------------------------------------------------------

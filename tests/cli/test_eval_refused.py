@@ -1,7 +1,6 @@
 """xloss eval: what is refused, in one line and with exit code 2, and what was probably meant."""
 
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -97,26 +96,27 @@ REFUSED = {
     "seq.npy seq.npy --shift": "--shift: expected integer labels in seq.npy, got float64 ...",
 }
 
-LABELS = {
-    "y.npy: cross_entropy expected integer labels of shape (30,), or probabilities ...": Y[:9],
-    "...; did you mean --axis 0?": np.arange(7),
-    "y.npy: label 8 of row 13 is not in [0, 7)...": but(Y, 13, 8)[:, None],
-    "...label 255 of ...; did you mean --ignore-index 255?": np.where(Y == 3, 255, Y),
-    f"...; did you mean --ignore-index {2**64 - 100}?": MARKED.astype("u8"),
-    "...label 7 of ...; do the labels begin at 1? they begin at 0 here": Y + 1,
-    "...; if these are labels, save y.astype(np.int64)": Y[:, None].astype("f4"),
-    "...; one-hot labels? save them as class indices, y.argmax(1)...": np.eye(7, dtype=int)[Y],
-}
-ELEMENTS = {
-    "t.npy: 2 of row [11, 3]: expected 0 or 1": but(BITS, (11, 3), 2),
-    "t.npy: 1.25 of row [11, 3]: expected ... [0, 1]": but(BITS * 1.0, (11, 3), 1.25),
-}
-SHARDS = {  # what is said of one shard that is another
-    "z/shard-9.npy: expected float32 of shape (*, 7), as z/shard-1.npy is, ...": np.zeros((8, 6)),
-    "z/shard-2.npy: expected float32 of shape (*, 7), as ...": np.array(0, "f4"),
-    "y/shard-9.npy: ...expected integer labels of shape (8,), or ...": np.zeros(7, int),
-    "y/shard-10.npy: label 8 of row 2 is not ...": but(np.zeros(17, int), 2, 8),
-    "y: has other files than z: shard-3.npy is in only one": np.zeros(1, int),
+# What is said of a file with another array in it: labels of cross_entropy (y), targets of a binary
+# loss (t), or one shard.
+UNFIT = {
+    "y.npy: cross_entropy expected integer labels of shape (30,), or proba...": ("y", Y[:9]),
+    "...; did you mean --axis 0?": ("y", np.arange(7)),
+    "y.npy: label 8 of row 13 is not in [0, 7)...": ("y", but(Y, 13, 8)[:, None]),
+    "...255 of ...; did you mean --ignore-index 255?": ("y", np.where(Y == 3, 255, Y)),
+    f"...; did you mean --ignore-index {2**64 - 100}?": ("y", MARKED.astype("u8")),
+    "...label 7 of ...; do the labels begin at 1? they begin at 0 here": ("y", Y + 1),
+    "...; if these are labels, save y.astype(np.int64)": ("y", Y[:, None].astype("f4")),
+    "...; one-hot labels? save them as class indices, y.argmax(1)...": (
+        "y",
+        np.eye(7, dtype=int)[Y],
+    ),
+    "t.npy: 2 of row [11, 3]: expected 0 or 1": ("t", but(BITS, (11, 3), 2)),
+    "t.npy: 1.25 of row [11, 3]: expected ... [0, 1]": ("t", but(BITS * 1.0, (11, 3), 1.25)),
+    "z/shard-9.npy: expected float32 of shape (*, 7), as z...": ("z/shard-9", np.zeros((8, 6))),
+    "z/shard-2.npy: expected float32 of shape (*, 7), as ...": ("z/shard-2", np.array(0, "f4")),
+    "y/shard-9.npy: ...integer labels of shape (8,), or ...": ("y/shard-9", np.zeros(7, int)),
+    "y/shard-10.npy: label 8 of row 2 is not ...": ("y/shard-10", but(np.zeros(17, int), 2, 8)),
+    "y: has other files than z: shard-3.npy is in only one": ("y/shard-3", np.zeros(1, int)),
 }
 
 
@@ -125,25 +125,12 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(command, line):
     assert fits(REFUSED[line], command.refusal(f"eval {line}"))
 
 
-@pytest.mark.parametrize("said", LABELS)
-def test_labels_that_do_not_fit_are_refused_with_what_was_meant(command, said):
-    np.save("y.npy", LABELS[said])
-    assert fits(said, command.refusal("eval z.npy y.npy"))
-
-
-@pytest.mark.parametrize("said", ELEMENTS)
-def test_targets_that_no_element_can_have_are_refused(command, said):
-    np.save("t.npy", ELEMENTS[said])
-    assert fits(said, command.refusal(f"eval z.npy t.npy {BCE}_with_logits"))
-
-
-@pytest.mark.parametrize("said", SHARDS)
-def test_shards_that_do_not_fit_are_refused(command, said):
-    array = SHARDS[said]
-    np.save(
-        f"{'z' if array.dtype.kind == 'f' else 'y'}/{re.search('shard-[0-9]+', said)[0]}", array
-    )
-    assert fits(said, command.refusal("eval z y"))
+@pytest.mark.parametrize("said", UNFIT)
+def test_an_array_that_does_not_fit_is_refused_with_what_was_meant(command, said):
+    name, array = UNFIT[said]
+    np.save(f"{name}.npy", array)
+    line = {"y": "z.npy y.npy", "t": f"z.npy t.npy {BCE}_with_logits"}.get(name, "z y")
+    assert fits(said, command.refusal(f"eval {line}"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no FIFOs")

@@ -208,7 +208,6 @@ def test_damage_is_a_file_problem_or_harmless(kind):
 NO_FILES = {
     "FIFO": (lambda name: os.mkfifo(name), "is a FIFO, a socket or a device, not a file"),
     "device": (lambda name: os.symlink("/dev/zero", name), "is a FIFO, a socket or a device, n"),
-    "nothing": (lambda name: None, "No such file or directory"),
 }
 
 

@@ -127,10 +127,8 @@ def soft_targets(mesh: Any) -> None:
     want.backward()
     close(got, want, 8, "soft")
     close(theirs.grad, soft.grad, 8, "soft")
-    for call in (xloss.cross_entropy, xloss.value_and_grad(xloss.cross_entropy, 1)):
-        with pytest.raises(ValueError, match="targets: of a mean over rows on several ranks"):
-            call(x, theirs)
-    close(xloss.cross_entropy(x, theirs.detach()), want / 8, 8, "soft")
+    with pytest.raises(ValueError, match="targets: of a mean over rows on several ranks"):
+        xloss.cross_entropy(x, theirs)
 
 
 def bad_labels(mesh: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
@@ -20,22 +20,7 @@ MAGIC = {".npy": b"\x93NUMPY", ".npz": b"PK"}  # what the file of a kind begins 
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
-class Source(Protocol):
-    """An array in a file."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The array's shape."""
-
-    @property
-    def dtype(self) -> str:
-        """The array's dtype, by name."""
-
-    def read(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
-        """Return the part at these slices, one an axis, each with a start and a stop."""
-
-    def release(self) -> None:
-        """Give back the memory that what was read so far took in this process."""
+Source: TypeAlias = HeldArray | SafetensorsFile
 
 
 def open_array(where: str) -> Source:

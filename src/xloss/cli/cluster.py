@@ -50,7 +50,7 @@ def on_workers(request: Request, tasks: Iterable[Task]) -> Generator[TaskResult]
                     yield future.result()
                 except KilledWorker as error:
                     fail(f"--scheduler {address}: workers died at {job.logits}: {one_line(error)}")
-        except (CancelledError, TimeoutError) as error:
+        except (CancelledError, OSError) as error:  # what a lost connection, or a timeout, is
             fail(f"--scheduler {address}: was lost, or has no worker: {one_line(error)}")
         finally:
             with suppress(Exception):

@@ -244,14 +244,10 @@ def _compared(given: dict[str, Any]) -> int:
 
     a, b = given["a"], given["against"]
     current_folder()
-    done, total = 0, 0
-
-    def at() -> str:
-        return f"comparing {a} and {b}" + (f", at case {done + 1} of {total}," if total else "")
-
     options = {key: given[key] for key in ("convention", "arrays", "loss", "quick")}
     options |= {"dtype": (given["dtypes"] or ["float32"])[0], "families": given["families"] or None}
-    task = Task(partial(compared, **options), (a, b), at, given["timeout"])
+    at = f"comparing {a} and {b}"
+    task = Task(partial(compared, **options), (a, b), lambda: at, given["timeout"])
     try:
         with progress_bar(f"{a} against {b}") as progress:
             for _, message in messages([task]):

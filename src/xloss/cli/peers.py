@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from math import prod
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -20,56 +20,38 @@ Rows = npt.NDArray[Any]
 LIMIT = 2**24  # logits: peers hold several arrays of this size
 
 
-def _picked(log_probs: Rows, y: Rows) -> Rows:
-    return np.asarray(-np.take_along_axis(log_probs, y[:, None], -1)[:, 0])
+def _log_softmax(function: Any, z: Rows, y: Rows) -> Any:
+    return -np.take_along_axis(np.asarray(function(z, axis=-1)), y[:, None], -1)[:, 0]
 
 
-def _textbook(z: Rows, y: Rows) -> Rows:
-    shifted = z - z.max(axis=-1, keepdims=True)
-    return _picked(shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True)), y)
+def _rows(function: Any, z: Rows, y: Rows) -> Any:
+    return function(z, y)
 
 
-def _scipy(z: Rows, y: Rows) -> Rows:
-    from scipy.special import log_softmax
-
-    return _picked(log_softmax(z, axis=-1), y)
+def _labels_first(function: Any, z: Rows, y: Rows) -> Any:
+    return function(y, z)
 
 
-def _torch(z: Rows, y: Rows) -> Rows:
+def _torch(function: Any, z: Rows, y: Rows) -> Any:
     import torch
 
-    loss = torch.nn.functional.cross_entropy
-    return np.asarray(loss(torch.tensor(z), torch.tensor(y), reduction="none"))
+    return function(torch.tensor(z), torch.tensor(y), reduction="none")
 
 
-def _optax(z: Rows, y: Rows) -> Rows:
-    import jax
-    import optax
-
-    arrays = jax.numpy.asarray(z), jax.numpy.asarray(y)
-    return np.asarray(optax.softmax_cross_entropy_with_integer_labels(*arrays))
+def textbook(z: Rows, axis: int) -> Rows:
+    """Return the logarithm of softmax as textbooks have it."""
+    shifted = z - z.max(axis, keepdims=True)
+    return np.asarray(shifted - np.log(np.sum(np.exp(shifted), axis, keepdims=True)))
 
 
-def _jax(z: Rows, y: Rows) -> Rows:
-    import jax
-
-    return _picked(np.asarray(jax.nn.log_softmax(jax.numpy.asarray(z))), y)
-
-
-def _tensorflow(z: Rows, y: Rows) -> Rows:
-    import tensorflow as tf
-
-    return np.asarray(tf.nn.sparse_softmax_cross_entropy_with_logits(y, z))
-
-
-# A short name, what is called, the library that must be there, and the call.
-PEERS: tuple[tuple[str, str, str, Callable[[Rows, Rows], Rows]], ...] = (
-    ("textbook formula", "log(sum(exp(z - max))) - (z - max)", "numpy", _textbook),
-    ("SciPy log_softmax", "scipy.special.log_softmax", "scipy", _scipy),
-    ("torch cross_entropy", "torch.nn.functional.cross_entropy", "torch", _torch),
-    ("JAX log_softmax", "jax.nn.log_softmax", "jax", _jax),
-    ("optax", "optax.softmax_cross_entropy_with_integer_labels", "optax", _optax),
-    ("tf.nn", "tf.nn.sparse_softmax_cross_entropy_with_logits", "tensorflow", _tensorflow),
+# A short name, what is called, and how.
+PEERS: tuple[tuple[str, str, Callable[[Any, Rows, Rows], Any]], ...] = (
+    ("textbook formula", "xloss.cli.peers.textbook", _log_softmax),
+    ("SciPy log_softmax", "scipy.special.log_softmax", _log_softmax),
+    ("torch cross_entropy", "torch.nn.functional.cross_entropy", _torch),
+    ("JAX log_softmax", "jax.nn.log_softmax", _log_softmax),
+    ("optax", "optax.softmax_cross_entropy_with_integer_labels", _rows),
+    ("tf.nn", "tensorflow.nn.sparse_softmax_cross_entropy_with_logits", _labels_first),
 )
 
 
@@ -89,13 +71,14 @@ def peers_of(request: Request, shape: list[int]) -> dict[str, Any]:
     own = np.asarray(xloss.cross_entropy(logits, labels, reduction="none"))
     numbers = np.flatnonzero(counted)
     found = [_compared("xloss", "xloss.cross_entropy", own, exact, numbers)]
-    for name, path, library, call in PEERS:
+    for name, path, way in PEERS:
         try:
-            import_module(library)
+            function = resolve_name(path)
         except ImportError:
             continue
         with np.errstate(all="ignore"):
-            found.append(_compared(name, path, call(logits, labels), exact, numbers))
+            rows = np.asarray(way(function, logits, labels))
+        found.append(_compared(name, path, rows, exact, numbers))
     return {"peers": found}
 
 
