@@ -53,6 +53,7 @@ def given(folder, monkeypatch):
     shards("z", Z)
     shards("y", Y)
     os.mkdir("empty")
+    Path("y.csv").write_text("\n".join(["id,y", *(f"{i},{y}" for i, y in enumerate(Y))]))
     Path("logits.pt").write_bytes(b"whatever")
 
 
@@ -77,6 +78,7 @@ REFUSED = {
     # Options that a loss does not have.
     f"z.npy bits.npy {BCE} --axis 1": "--axis: ... has no such option; only cross_entropy, ...",
     # Targets.
+    "z.npy y.csv": "y.csv: ...got float64 of shape (30, 2); pick one column by y.csv::NAME",
     "p.npy y.npy --loss kl_div": "y.npy: kl_div expected probabilities of the logits' shape ...",
     "y.npy z.npy": "...; are the two files swapped?",
     "p.npy z.npy": "...is not negative; are these logits, or the two files swapped?",
