@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.machinery import SourceFileLoader
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -110,14 +110,17 @@ def _file(place: str) -> ModuleType:
     name = f"xloss_candidate_{abs(hash(str(path.resolve())))}"
     if name in sys.modules:
         return sys.modules[name]
-    loader = SourceFileLoader(name, str(path))
+    found = spec_from_file_location(name, path)
+    assert found is not None
+    assert found.loader is not None
+    module = sys.modules[name] = module_from_spec(found)
     with _importing(place, path.resolve().parent):  # what stands beside it can be imported
         try:
-            loader.exec_module(sys.modules.setdefault(name, ModuleType(name)))
+            found.loader.exec_module(module)
         except BaseException:
             del sys.modules[name]
             raise
-    return sys.modules[name]
+    return module
 
 
 def _module(place: str) -> ModuleType:

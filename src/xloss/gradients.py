@@ -44,7 +44,6 @@ class Differentiable(NamedTuple):
     names: tuple[str, ...]  # the names of all arguments, in the order that argnums counts
     positional: int  # how many of them are positional
     defaults: dict[str, Any]  # of the keyword arguments
-    required: bool  # there are keyword arguments without a default
 
 
 def _differentiable(
@@ -59,7 +58,6 @@ def _differentiable(
         tuple(p.name for p in taken),
         len(taken) - len(keywords),
         {p.name: p.default for p in keywords if p.default is not p.empty},
-        any(p.default is p.empty for p in keywords),
     )
 
 
@@ -189,8 +187,6 @@ def prepared(loss: Any, /, *args: Any, **kwargs: Any) -> LossCall:
     if isinstance(loss, CrossEntropyLoss):
         return loss.prepare(*args, **kwargs)
     entry = _entry(loss)
-    if not kwargs and len(args) == entry.positional and not entry.required:
-        return entry.prepare(*args, **entry.defaults)
     options = {**entry.defaults, **kwargs}
     # `prepare` also takes options of other losses, and names itself in Python's own errors. Binding
     # to the function's signature names the function, but takes longer than a small loss.

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import xloss
-from array_adapters import hold
+from judged import hold
 from linear_cases import W, X, Y, check, expected
 from linear_short import U, allowed, cupy_cores, gradients, large, on, tensor
 from spread import Alone

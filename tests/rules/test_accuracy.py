@@ -11,8 +11,8 @@ from itertools import product
 import pytest
 
 from accuracy_cases import CLASSES, divided
-from array_adapters import hold
 from emulated import emulated
+from judged import hold
 from nightly import core
 from xloss_conformance.xloss_subjects import COMPILED
 

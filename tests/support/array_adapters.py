@@ -10,15 +10,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-import pytest
-
-from xloss_conformance import libraries
-from xloss_conformance.deviations import FILE, read
 from xloss_conformance.libraries import ArrayLibrary, array_library
-from xloss_conformance.model import Array, Case
-from xloss_conformance.result import explained
-from xloss_conformance.run import run
-from xloss_conformance.xloss_subjects import Xloss
+from xloss_conformance.model import Array
 
 
 def _strict(place: str) -> ArrayLibrary:
@@ -98,13 +91,3 @@ ADAPTERS: dict[str, Callable[[], ArrayLibrary]] = {
 def adapter(name: str) -> ArrayLibrary:
     """Return the adapter of that name: one of these, or the suite's own."""
     return ADAPTERS[name]() if name in ADAPTERS else array_library(name)
-
-
-def hold(name: str, dtype: str, cases: list[Case], gradient: str = "closed form") -> int:
-    """Judge xloss on arrays of a library that may be one of these; return how many cases passed."""
-    made, there = adapter(name), libraries._made
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(libraries, "_made", lambda other: made if other == name else there(other))
-        report = run([Xloss(name, dtype, gradient)], cases, deviations=read(FILE))
-    assert not report.failures, "\n".join(map(explained, report.failures))
-    return sum(verdict.status == "pass" for verdict in report.verdicts)

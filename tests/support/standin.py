@@ -7,7 +7,6 @@ arguments that the function there takes.
 from __future__ import annotations
 
 import inspect
-import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -48,7 +47,7 @@ class Device:
 DEVICE = Device(0)
 
 
-class DeviceArray:
+class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
     """An array on a device: no path to the host."""
 
     __hash__ = None  # type: ignore[assignment]
@@ -72,12 +71,12 @@ class DeviceArray:
     def __setitem__(self, key: Any, value: Any) -> None:
         self._values[unwrap(key)] = unwrap(value)
 
-    def __iadd__(self, other: Any) -> DeviceArray:
-        self._values += unwrap(other)
-        return self
-
-    def __imul__(self, other: Any) -> DeviceArray:
-        self._values *= unwrap(other)
+    def __array_ufunc__(self, function: Any, method: str, *given: Any, out: Any = None) -> Any:
+        """Compute an operator: the mixin makes of each a function of NumPy's."""
+        made = kernel(function, *given)
+        if out is None:
+            return made
+        self._values[...] = made._values
         return self
 
     def view(self, dtype: Any) -> DeviceArray:
@@ -107,28 +106,6 @@ def flushed(x: Any) -> Any:
 def kernel(function: Callable[..., Any], *args: Any) -> DeviceArray:
     with np.errstate(all="ignore"):  # a GPU warns of nothing
         return DeviceArray(flushed(function(*(flushed(unwrap(a)) for a in args))))
-
-
-def _operators() -> None:
-    def binary(function: Callable[..., Any]) -> Any:
-        return lambda a, b: kernel(function, a, b)
-
-    def swapped(function: Callable[..., Any]) -> Any:
-        return lambda a, b: kernel(function, b, a)
-
-    numbers = ("add", "sub", "mul", "truediv", "pow", "mod", "floordiv")
-    for name in (*numbers, "and", "or", "lshift", "rshift"):
-        function = getattr(operator, f"__{name}__")
-        setattr(DeviceArray, f"__{name}__", binary(function))
-        setattr(DeviceArray, f"__r{name}__", swapped(function))
-    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
-        setattr(DeviceArray, f"__{name}__", binary(getattr(operator, f"__{name}__")))
-    for name in ("neg", "invert", "abs"):
-        function = getattr(operator, f"__{name}__")
-        setattr(DeviceArray, f"__{name}__", lambda a, f=function: kernel(f, a))
-
-
-_operators()
 
 
 def unwrap(x: Any) -> Any:

@@ -128,5 +128,29 @@ CASES: dict[str, Case] = {
 }
 
 
+# The arguments of a case that have a gradient.
+GRADIENTS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("cross_entropy", "cross_entropy with weights", "log_loss", "entropy"), (0,)),
+    **dict.fromkeys(("logsumexp", "softmax", "log_softmax"), (0,)),
+    **dict.fromkeys(("cross_entropy of soft targets", "nll_loss", "focal_loss", "binary"), (0, 1)),
+    **dict.fromkeys(("binary_cross_entropy", "sigmoid_focal_loss", "kl_div", "linear"), (0, 1)),
+    "few classes": (0, 2),
+    "linear with a bias": (0, 1, 3),
+    "linear of few classes": (0, 1, 3),
+}
+
+
+def of_leaves(name: str, n: int = 3, c: int = 4) -> tuple[Callable[..., Any], list[Any]]:
+    """Return a case as a function of the arrays that have a gradient, and those, in float64."""
+    function, make = CASES[name]
+    given = [a.double() if a.is_floating_point() else a for a in make(n, c)]
+
+    def of(*leaves: Any) -> Any:
+        arguments = dict(enumerate(given)) | dict(zip(GRADIENTS[name], leaves, strict=True))
+        return function(*arguments.values())
+
+    return of, [given[i] for i in GRADIENTS[name]]
+
+
 def same(got: Any, want: Any) -> None:
     torch.testing.assert_close(got, want, rtol=2e-6, atol=1e-6)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import xloss
@@ -41,11 +42,14 @@ def _class_axis(x: Tensor) -> int:
     return 1 if x.ndim > 1 else 0
 
 
-def _mean_over(count: int, of: Any, module: Any, *arrays: Tensor, **options: Any) -> Tensor:
-    """Return a loss whose mean divides by a count, where xloss would divide by the weights' sum."""
-    mean = module.reduction in ("mean", "batchmean")
-    loss: Tensor = of(*arrays, reduction="sum" if mean else module.reduction, **options)
-    return loss / (count or 1) if mean else loss
+def _mean_over(count: int, loss: nn.Module, x: Tensor) -> dict[str, Any]:
+    """Say that a mean divides by this count, where xloss would divide by the weights' sum."""
+    if loss.reduction != "mean":
+        return {}
+    if isinstance(count, int):
+        return {"normalizer": count}
+    # torch.export counts in symbols, which are no numbers; a tensor may be made of one.
+    return {"normalizer": torch.full((), count, dtype=torch.int64, device=x.device)}
 
 
 _DEFAULTS = {
@@ -58,13 +62,14 @@ _DEFAULTS = {
 }
 
 
-def _shown(module: nn.Module) -> str:
-    """Show the options that are not PyTorch's defaults."""
-    found = {name: getattr(module, name, default) for name, default in _DEFAULTS.items()}
-    return ", ".join(f"{k}={v!r}" for k, v in found.items() if v != _DEFAULTS[k])
+class _Shown:
+    def extra_repr(self) -> str:
+        """Show the options that are not PyTorch's defaults."""
+        found = {name: getattr(self, name, default) for name, default in _DEFAULTS.items()}
+        return ", ".join(f"{k}={v!r}" for k, v in found.items() if v != _DEFAULTS[k])
 
 
-class CrossEntropyLoss(nn.CrossEntropyLoss):
+class CrossEntropyLoss(_Shown, nn.CrossEntropyLoss):
     """:func:`xloss.cross_entropy` in the place of ``torch.nn.CrossEntropyLoss``.
 
     Parameters
@@ -107,25 +112,25 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits (N, C, ...) and labels (N, ...) or probabilities."""
         axis = _class_axis(input)
-        options = {
-            "axis": axis,
-            "weight": self.weight,
-            "ignore_index": self.ignore_index,
-            "label_smoothing": self.label_smoothing,
-            "z_loss": self.z_loss,
-            "softcap": self.softcap,
-        }
-        of = _losses.cross_entropy
+        over: dict[str, Any] = {}
         if target.is_floating_point():
-            rows = input.numel() // (input.shape[axis] or 1)
-            return _mean_over(rows, of, self, input, target, **options)
-        loss: Tensor = of(input, target, reduction=self.reduction, **options)
+            over = _mean_over(input.numel() // (input.shape[axis] or 1), self, input)
+        loss: Tensor = _losses.cross_entropy(
+            input,
+            target,
+            axis=axis,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            z_loss=self.z_loss,
+            softcap=self.softcap,
+            reduction=self.reduction,
+            **over,
+        )
         return loss
 
-    extra_repr = _shown
 
-
-class NLLLoss(nn.NLLLoss):
+class NLLLoss(_Shown, nn.NLLLoss):
     """:func:`xloss.nll_loss` in the place of ``torch.nn.NLLLoss``, same arguments.
 
     Differs from PyTorch by what the module's docstring lists.
@@ -143,10 +148,8 @@ class NLLLoss(nn.NLLLoss):
         )
         return loss
 
-    extra_repr = _shown
 
-
-class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
+class BCEWithLogitsLoss(_Shown, nn.BCEWithLogitsLoss):
     """:func:`xloss.binary_cross_entropy_with_logits` in the place of PyTorch's, same arguments.
 
     The mean divides by the number of elements, as PyTorch's does, whatever the weights. Differs
@@ -155,14 +158,18 @@ class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits and targets of one shape."""
-        options = {"sample_weight": self.weight, "pos_weight": self.pos_weight}
-        of = _losses.binary_cross_entropy_with_logits
-        return _mean_over(input.numel(), of, self, input, target, **options)
+        loss: Tensor = _losses.binary_cross_entropy_with_logits(
+            input,
+            target,
+            sample_weight=self.weight,
+            pos_weight=self.pos_weight,
+            reduction=self.reduction,
+            **({} if self.weight is None else _mean_over(input.numel(), self, input)),
+        )
+        return loss
 
-    extra_repr = _shown
 
-
-class BCELoss(nn.BCELoss):
+class BCELoss(_Shown, nn.BCELoss):
     """:func:`xloss.binary_cross_entropy` in the place of ``torch.nn.BCELoss``, same arguments.
 
     The mean divides by the number of elements, as PyTorch's does, whatever the weights. Differs
@@ -172,13 +179,17 @@ class BCELoss(nn.BCELoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of probabilities and targets of one shape."""
-        of = _losses.binary_cross_entropy
-        return _mean_over(input.numel(), of, self, input, target, sample_weight=self.weight)
+        loss: Tensor = _losses.binary_cross_entropy(
+            input,
+            target,
+            sample_weight=self.weight,
+            reduction=self.reduction,
+            **({} if self.weight is None else _mean_over(input.numel(), self, input)),
+        )
+        return loss
 
-    extra_repr = _shown
 
-
-class KLDivLoss(nn.KLDivLoss):
+class KLDivLoss(_Shown, nn.KLDivLoss):
     """:func:`xloss.kl_div` in the place of ``torch.nn.KLDivLoss``, same arguments.
 
     As in PyTorch "mean" divides by the number of elements, "batchmean" by the first axis' length,
@@ -189,15 +200,21 @@ class KLDivLoss(nn.KLDivLoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the divergence of log-probabilities from targets of the same shape."""
         # Each element is a row of one class: its divergence is the element's own term.
-        rows = (input.unsqueeze(-1), target.unsqueeze(-1))
-        by_batch = self.reduction == "batchmean" and input.ndim
-        count = input.shape[0] if by_batch else input.numel()
-        return _mean_over(count, _losses.kl_div, self, *rows, log_target=self.log_target)
+        terms, none = input.unsqueeze(-1), self.reduction == "none"
+        loss: Tensor = _losses.kl_div(
+            terms,
+            target.unsqueeze(-1),
+            log_target=self.log_target,
+            reduction="none" if none else "sum",
+        )
+        if self.reduction == "mean":
+            return loss / (input.numel() or 1)
+        if self.reduction == "batchmean" and input.ndim:
+            return loss / (input.shape[0] or 1)
+        return loss
 
-    extra_repr = _shown
 
-
-class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
+class MultiLabelSoftMarginLoss(_Shown, nn.MultiLabelSoftMarginLoss):
     """:func:`xloss.binary_cross_entropy_with_logits`, the mean over the last axis, as PyTorch's.
 
     Same arguments; weights are those of classes. Differs by what the module's docstring lists.
@@ -205,16 +222,20 @@ class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits (..., C) and bits of the same shape."""
-        of = _losses.binary_cross_entropy_with_logits
-        loss = _mean_over(input.numel(), of, self, input, target, sample_weight=self.weight)
-        if self.reduction == "none":
+        classes, none = input.shape[-1] or 1, self.reduction == "none"
+        loss: Tensor = _losses.binary_cross_entropy_with_logits(
+            input,
+            target,
+            sample_weight=self.weight,
+            reduction=self.reduction,
+            **({} if self.weight is None else _mean_over(input.numel(), self, input)),
+        )
+        if none:
             return loss.mean(-1)
-        return loss / (input.shape[-1] or 1) if self.reduction == "sum" else loss
-
-    extra_repr = _shown
+        return loss / classes if self.reduction == "sum" else loss
 
 
-class SoftMarginLoss(nn.SoftMarginLoss):
+class SoftMarginLoss(_Shown, nn.SoftMarginLoss):
     """:func:`xloss.binary_cross_entropy_with_logits` of targets -1 and 1, as PyTorch's.
 
     Same arguments. Differs by what the module's docstring lists: PyTorch's overflows to infinity
@@ -227,5 +248,3 @@ class SoftMarginLoss(nn.SoftMarginLoss):
             input, target > 0, reduction=self.reduction
         )
         return loss
-
-    extra_repr = _shown

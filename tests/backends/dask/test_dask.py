@@ -90,3 +90,17 @@ def test_chunks_of_many_classes(name: str, engine: str) -> None:
         assert (np.isnan(grad) == np.isnan(want_grad)).all()
         off, largest = np.nan_to_num(abs(grad - want_grad)), np.nan_to_num(abs(want_grad))
         assert (off <= 32 * 2.0**-52 * largest.max(-1, keepdims=True)).all()
+
+
+def test_where_no_row_counts_every_gradient_is_0() -> None:
+    """Whatever stands in the features: a gradient of 0 times a NaN is NaN."""
+    x, w = np.where(np.arange(6) == 1, np.nan, inputs("focal_loss", (4, 6))), np.ones((5, 6))
+    f = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1, "bias"))
+    bias, weight = chunked(np.zeros(5), (2,)), chunked(np.zeros(5), (2,))
+    for t, given in ((np.arange(4), {"class_weight": weight}), (np.zeros((4, 5)), {})):
+        made = f(
+            chunked(x, (2, 2)), chunked(w, (2, 6)), chunked(t, (2, 2)[: t.ndim]), bias=bias, **given
+        )
+        value, grads = dask.compute(*made, scheduler="sync")
+        assert value == 0.0
+        assert not any(g.any() for g in grads)

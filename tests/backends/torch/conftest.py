@@ -43,3 +43,9 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     for engine in (cpu, generic):
         monkeypatch.setattr(engine, "run", recorded(engine))
     return seen
+
+
+@pytest.fixture
+def _no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the host's compiled engine missing."""
+    monkeypatch.setattr(cpu, "unavailable", lambda: "not here")

@@ -16,33 +16,28 @@ if torch_ahead._packs is None:
     pytest.skip("PyTorch before 2.8 does not say who packs", allow_module_level=True)
 
 
+both = xloss.value_and_grad(xloss.cross_entropy)
+
+
 def data(classes: int = 5, dtype: Any = torch.float32) -> tuple[Any, Any]:
     z = torch.randn(6, classes, generator=torch.Generator().manual_seed(2)).to(dtype)
     return z.requires_grad_(), torch.arange(6) % classes
 
 
-@pytest.mark.parametrize("classes", [5, 150])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("classes", "launches"), [(5, [True]), (150, [False, True])])
 def test_one_launch_for_loss_and_gradient(
-    dtype: Any, classes: int, wanted: dict[str, list[Any]]
+    dtype: Any, classes: int, launches: list[bool], wanted: dict[str, list[Any]]
 ) -> None:
     """Of many classes two: the second starts from what the first has saved."""
     z, y = data(classes, dtype)
     weight = torch.linspace(0.5, 2.0, classes, dtype=torch.float64)
-    both = xloss.value_and_grad(xloss.cross_entropy)
-    for options in (
-        {},
-        {"reduction": "sum"},
-        {"weight": weight},
-        {"weight": weight, "normalizer": 3.0},
-    ):
+    for options in ({}, {"reduction": "sum"}, {"weight": weight, "normalizer": 3.0}):
         wanted["cpu"].clear()
         loss = xloss.cross_entropy(z, y, **options)
         (grad,) = torch.autograd.grad(loss, z)
         if "weight" not in options:
-            assert [need.grad for need in wanted["cpu"]] == (
-                [True] if classes == 5 else [False, True]
-            )
+            assert [outputs.grad for outputs in wanted["cpu"]] == launches
         value, want = both(z, y, **options)
         assert torch.equal(loss, value)
         assert torch.equal(grad, want)
@@ -51,7 +46,6 @@ def test_one_launch_for_loss_and_gradient(
 def test_other_cotangents_and_later_backwards(wanted: dict[str, list[Any]]) -> None:
     """In float16 a gradient times 2^14 is not the rounded one times 2^14."""
     z, y = data(dtype=torch.float16)
-    both = xloss.value_and_grad(xloss.cross_entropy)
     for factor in (1.0, 2.0**14, 2.0**-8):
         up = torch.tensor(factor)
         loss = xloss.cross_entropy(z, y)
@@ -71,16 +65,6 @@ def test_packed_tensors_start_from_what_is_saved(wanted: dict[str, list[Any]]) -
     assert [need.grad for need in wanted["cpu"]] == [False, True]
 
 
-def test_logits_written_to_in_between_are_an_error() -> None:
-    z, y = data()
-    x = z * 1
-    loss = xloss.cross_entropy(x, y)
-    with torch.no_grad():
-        x.mul_(2)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        loss.backward()
-
-
 def test_a_batch_of_cotangents() -> None:
     """PyTorch's own batched tensors have no memory to read."""
     for classes in (5, 150):
@@ -92,8 +76,11 @@ def test_a_batch_of_cotangents() -> None:
         torch.testing.assert_close(got, ups[:, None, None] * one, rtol=2e-7, atol=0)
 
 
-def test_a_graph_that_is_dropped_frees_what_waits() -> None:
-    """In a compiled graph a token stands for the gradient, and dies with the graph."""
+def test_a_compiled_graph(wanted: dict[str, list[Any]]) -> None:
+    """A token stands for the gradient: it dies with a graph that is dropped.
+
+    Offloaded and brought back as a copy it stands for nothing: the gradient is computed anew.
+    """
     assert not torch_ahead._waiting
     z, y = data()
     got = torch.compile(xloss.cross_entropy, fullgraph=True, backend="aot_eager")
@@ -104,17 +91,8 @@ def test_a_graph_that_is_dropped_frees_what_waits() -> None:
     assert not torch_ahead._waiting
     got(z, y).backward()
     assert not torch_ahead._waiting
-
-
-def test_a_compiled_graph_under_hooks_that_pack(wanted: dict[str, list[Any]]) -> None:
-    """Offloaded and brought back as copies, the tokens too: the gradient is computed anew."""
-    z, y = data()
-    got = torch.compile(xloss.cross_entropy, fullgraph=True, backend="aot_eager")
-    want = xloss.value_and_grad(xloss.cross_entropy)(z, y)[1]
-    got(z, y)
     wanted["cpu"].clear()
     with torch.autograd.graph.saved_tensors_hooks(torch.clone, torch.clone):
         loss = got(z, y)
-    loss.backward()
-    assert torch.equal(z.grad, want)
-    assert [need.grad for need in wanted["cpu"]] == [False, True]
+    assert torch.equal(torch.autograd.grad(loss, z)[0], z.grad)
+    assert [outputs.grad for outputs in wanted["cpu"]] == [False, True]

@@ -6,7 +6,7 @@ import pytest
 
 import xloss
 from fresh import said
-from torch_cases import CASES, torch
+from torch_cases import GRADIENTS, of_leaves, torch
 
 FRESH = """
 import sys, warnings
@@ -56,34 +56,27 @@ def test_first_calls_in_a_fresh_process() -> None:
     assert said(FRESH).splitlines() == ["not compiled: True", "graphs: 1"]
 
 
-# The arguments that have a gradient.
-COMPILED = {
-    "cross_entropy of soft targets": (0, 1),
-    "few classes": (0, 2),
-    "focal_loss": (0, 1),
-    "nll_loss": (0, 1),
-    "log_loss": (0,),
-    "binary": (0, 1),
-    "binary_cross_entropy": (0, 1),
-    "sigmoid_focal_loss": (0, 1),
-    "kl_div": (0, 1),
-    "linear of few classes": (0, 1, 3),
-}
+# Tested elsewhere: the operation of the linear loss, and the ops.
+BESIDE = ("linear", "linear with a bias", "entropy", "logsumexp", "softmax", "log_softmax")
 
 
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("name", [name for name in GRADIENTS if name not in BESIDE])
+@pytest.mark.usefixtures("_no_engine")
 def test_compiled_equals_eager(name: str) -> None:
-    """Value and every gradient of every loss, traced whole (backend: ahead-of-time autograd)."""
-    function, make = CASES[name]
-    given = make(5, 4)
-    leaves = [given[i].requires_grad_() for i in COMPILED[name]]
-    compiled = torch.compile(lambda *a: function(*a), fullgraph=True, backend="aot_eager")
-    got, want = compiled(*given), function(*given)
+    """Value and every gradient of every loss, traced whole (backend: ahead-of-time autograd).
+
+    By plain operations: what the compiled engine computes is in test_op_host.
+    """
+    function, leaves = of_leaves(name, 5, 4)
+    leaves = [leaf.float().requires_grad_() for leaf in leaves]
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    got, want = compiled(*leaves), function(*leaves)
     torch.testing.assert_close(got, want, rtol=5e-7, atol=0)
     mine, theirs = (torch.autograd.grad(value, leaves) for value in (got, want))
     torch.testing.assert_close(mine, theirs, rtol=2e-6, atol=1e-7)
 
 
+@pytest.mark.usefixtures("_no_engine")
 def test_infinities_in_a_compiled_call() -> None:
     """A masked class has gradient 0, and an infinite loss its infinite gradient."""
     z = torch.tensor([[0.0, -torch.inf, 1.0]], requires_grad=True)

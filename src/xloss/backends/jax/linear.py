@@ -54,14 +54,12 @@ class Static(NamedTuple):
 
 def value(call: LossCall) -> Array:
     """Return the loss."""
-    _refuse_engine(call)
     made: Array = _computed(*_arguments(call), None)
     return made
 
 
 def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses and the numbers beside them, which are constants to autodiff."""
-    _refuse_engine(call)
     made: tuple[Array, Tokens] = _computed(*_arguments(call), asked)
     return made
 
@@ -70,21 +68,16 @@ def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients."""
-    _refuse_engine(call)
     both: tuple[Array, dict[str, Array]] = _value_and_grad(*_arguments(call), cotangent, wanted)
     return both
 
 
-def _refuse_engine(call: LossCall) -> None:
-    """Raise where an engine is asked for that cannot take the logits."""
-    if call.group is None:
-        choose(call)
-    else:
-        refuse_compiled(call.options, SPLIT)
-
-
 def _arguments(call: LossCall) -> tuple[Arrays, Static]:
     """Return a call as the arguments of a compiled function."""
+    if call.group is None:
+        choose(call)  # an engine that is asked for and cannot take the logits is an error
+    else:
+        refuse_compiled(call.options, SPLIT)
     linear, n = call.linear, call.normalizer
     assert linear is not None
     n = None if n is None else jnp.asarray(n, dtype=call.cx.sum_dtype)

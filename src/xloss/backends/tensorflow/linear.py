@@ -21,6 +21,7 @@ from ...core.token_stats import Tokens, mapped
 from ..eager import dense, linear_scan
 from ..eager import linear as eager_linear
 from ..eager.linear import evaluated, rounded
+from ..eager.linear_blocks import unchanged
 from . import backend, host, rules, tapes
 
 
@@ -60,21 +61,16 @@ def value_and_grad(
 
 def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses, which a tape may follow, and the numbers beside them, which it may not."""
-    made: list[Tokens] = []
+    beside: list[Tokens] = []
 
     def loss(call: LossCall) -> Array:
-        numpy = _numpy_call(call)
-        if numpy is not None:
-            rows, found = eager_linear.tokens(numpy, asked)
-            rows, found = host.tensor(rows), mapped(host.tensor, found)
-        else:
-            call = backend.completed(call)
-            rows, found = dense.tokens(call, asked, partial(run, call, ()))
-        made.append(found)
-        return rows
+        call, compute, _, made = _ready(call)
+        rows, found = dense.tokens(call, asked, partial(compute, call, ()))
+        beside.append(mapped(made, found))
+        return made(rows)
 
     rows = value(call, loss)
-    return rows, mapped(tf.stop_gradient, made[0])
+    return rows, mapped(tf.stop_gradient, beside[0])
 
 
 def _names(call: LossCall) -> tuple[str, ...]:
@@ -86,36 +82,32 @@ def _names(call: LossCall) -> tuple[str, ...]:
 
 
 def _loss(call: LossCall) -> Array:
-    numpy = _numpy_call(call)
-    if numpy is not None:
-        return host.tensor(dense.value(numpy, partial(eager_linear.run, numpy, ())))
-    call = backend.balanced(backend.completed(call))
-    return dense.value(call, partial(run, call, ()))
+    call, compute, _, made = _ready(call)
+    loss: Array = made(dense.value(call, partial(compute, call, ())))
+    return loss
 
 
 def _gradients(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the gradients."""
-    numpy = _numpy_call(call, cotangent)
-    if numpy is not None:
-        cot = host.view(cotangent)
-        loss, grads = evaluated(numpy, partial(eager_linear.run, numpy), wanted, cot)
-        grads = rounded(numpy, grads)
-        return host.tensor(loss), {name: host.tensor(g) for name, g in grads.items()}
-    call = backend.balanced(backend.completed(call))
-    loss, grads = evaluated(call, partial(run, call), wanted, cotangent)
-    return loss, rounded(call, grads)
+    call, compute, read, made = _ready(call, cotangent)
+    loss, grads = evaluated(call, partial(compute, call), wanted, read(cotangent))
+    return made(loss), {name: made(g) for name, g in rounded(call, grads).items()}
 
 
-def _numpy_call(call: LossCall, *others: Any) -> LossCall | None:
-    """Return the call on NumPy views, or None where a tensor has no values to be read."""
+def _ready(call: LossCall, *others: Any) -> tuple[LossCall, Any, Any, Any]:
+    """Return the call as it is computed, what computes it, what reads tensors, and makes them.
+
+    On NumPy views, but where a tensor has no values to be read.
+    """
     linear = call.linear
     assert linear is not None
     if not host.takes(call, linear.weight, linear.bias, *others):
-        return None
+        return backend.balanced(backend.completed(call)), run, unchanged, unchanged
     views = Linear(host.view(linear.weight), host.view(linear.bias), linear.block_rows)
-    return host.numpy_call(call)._replace(linear=views)
+    numpy = host.numpy_call(call)._replace(linear=views)
+    return numpy, eager_linear.run, host.view, host.tensor
 
 
 def _followed(

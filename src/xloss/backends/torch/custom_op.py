@@ -27,7 +27,7 @@ from ..eager import dense as default
 from . import autograd as torch_reduced
 from . import gradient_ahead
 from .autograd import GRADIENT, NOTHING, STATS, run
-from .following import asked_once, exporting, only_mapped, transforming
+from .following import asked_once, exporting, levels, transforming
 from .numpy_views import home, with_numpy_views
 from .sizes import is_at_most
 from .softmax_rules import mapped, one_by_one
@@ -97,7 +97,7 @@ def takes(call: LossCall) -> bool:
         and device in ("cpu", DEVICE)
         and keeps(call)
         and _available(device)
-        and only_mapped()
+        and set(levels()) <= {"Vmap"}
     )
 
 

@@ -13,7 +13,6 @@ from ...core.options import Operands
 Result = TypeVar("Result")
 
 _functorch = torch._C._functorch
-_Kind = _functorch.TransformType
 
 
 def asked_once(function: Callable[..., Result]) -> Callable[..., Result]:
@@ -46,22 +45,14 @@ def transforming() -> bool:
 
 
 @asked_once
-def only_mapped() -> bool:
-    """Tell whether nothing of torch.func is at work, but for vmap."""
-    levels = _functorch.get_interpreter_stack() or ()
-    return all(level.key() == _Kind.Vmap for level in levels)
-
-
-@asked_once
-def derivatives() -> int:
-    """Return how many derivatives of torch.func follow the call, one of another."""
-    levels = _functorch.get_interpreter_stack() or ()
-    return sum(level.key() in (_Kind.Grad, _Kind.Jvp) for level in levels)
+def levels() -> list[str]:
+    """Return the transformations of torch.func that are at work, each by its kind."""
+    return [level.key().name for level in _functorch.get_interpreter_stack() or ()]
 
 
 def refuse_second(where: str) -> None:
     """Refuse derivatives that operations whose first is put beside them do not have."""
-    if derivatives() > 1:
+    if sum(kind in ("Grad", "Jvp") for kind in levels()) > 1:
         raise second(where)
 
 
@@ -85,8 +76,7 @@ def transformed(o: Operands) -> bool:
 
 def functionalized() -> bool:
     """Tell whether torch.func.functionalize is at work, which refuses an autograd.Function."""
-    levels = _functorch.get_interpreter_stack() or ()
-    if all(level.key() != _Kind.Functionalize for level in levels):
+    if "Functionalize" not in levels():
         return False
     refuse_second("torch.func.functionalize")
     return True

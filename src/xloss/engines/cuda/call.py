@@ -19,15 +19,16 @@ from .kernel_variants import (
     pixels_of,
     sums_of,
 )
-from .launch_plan import KINDS, Asked
-from .pixel_launches import NO_ROWS, WORKERS, labels_of_block, reduce_pixels
+from .launch_plan import KINDS, VECTOR, Asked
 from .pixel_plan import inner_inverse, rows_of_thread
 
 _GRID = 2**31 - 1
 _SPAN = 1024  # rows that one block adds up
 # Blocks of a launch that usually has nothing to do: a block costs time even if it returns at once.
 _SELDOM = 4096
-_NO_SUMS = bytes(SUMS.size)
+_WORKERS = 256  # threads of a block that adds up
+_LOADS = 8  # vectors of labels that each of them reads where a block counts them
+_NO_SUMS, _NO_ROWS = bytes(SUMS.size), bytes(CALL.size)
 
 
 class Launcher(CallArrays):
@@ -59,11 +60,12 @@ class Launcher(CallArrays):
         of: Kernels,
         grad: RowLayout | None,
         cotangent: Array | float,
+        stats: dict[str, int],
         added: bytes | None = None,
         seldom: bool = False,
         **fields: int,
     ) -> None:
-        """Launch the kernels of rows; fields: of `RowArguments`, what else they read and write.
+        """Launch the kernels of rows; stats, fields: of `RowArguments`, what they read and write.
 
         given_statistics: 1 where the statistics are read and not written; 2 where the gradient for
         a cotangent of 1 is there too, which stands if the cotangent is 1.
@@ -91,6 +93,7 @@ class Launcher(CallArrays):
             softcap=options.softcap or 0.0,
             work=self.room(self.cx.sum_dtype, count * of.left // 8) if of.left else 0,
             inner_inverse=inner_inverse(self.x.inner) if of.pixels else 0,
+            **stats,
             **fields,
         ).packed()
         if added is not None:
@@ -128,11 +131,11 @@ class Launcher(CallArrays):
                 self.kernels(to, adds=False),
                 to,
                 cotangent.row_loss,
+                stats,
                 losses=losses,
                 weights=weights,
                 given_statistics=int(saved is not None),
                 any_row_counts=0 if live is None else address(live),
-                **stats,
             )
         if outputs.total or outputs.weight:
             sums = SumArguments(self.count, losses if outputs.total else 0, weights)
@@ -148,12 +151,12 @@ class Launcher(CallArrays):
 
     def add(self, sums: SumArguments, weighs: bool) -> None:
         """Add up row losses and, if `weighs`, row weights: as written, or found from the labels."""
-        rows, span, labels = NO_ROWS, _SPAN, None
+        rows, span, labels = _NO_ROWS, _SPAN, None
         if weighs and not sums.weights:  # the kernel finds them from labels and class weights
             rows = RowArguments(self.count, self.classes, NOWHERE, NOWHERE, self.targets).packed()
             if not (sums.losses or self.weighed):  # it counts those that are not ignored
                 labels = self.targets.labels.type
-                span = labels_of_block(labels)
+                span = _WORKERS * _LOADS * (VECTOR >> labels % 4)  # as ROWS_OF_BLOCK of counts.cuh
         count = self.count if sums.losses or weighs else 0
         kernel = sums_of(self.cx.compute_dtype, self.arrays, self.index, labels)
 
@@ -165,7 +168,7 @@ class Launcher(CallArrays):
                 finishes=int(blocks == 1),
                 counter=counter,
             ).packed()
-            self.launch(kernel, blocks, WORKERS, packed + rows, SUMS.size)
+            self.launch(kernel, blocks, _WORKERS, packed + rows, SUMS.size)
 
         if count <= span:
             launch(count, 1)
@@ -223,43 +226,43 @@ class Launcher(CallArrays):
         weighs = averages and weight is None
         first = averages and grad  # the gradient of every row needs the sum of the weights
         kernels = self.kernels(to)
-        if kernels.pixels:
-            reduce_pixels(self, kernels, sums, loss_at, to, at, stats, cotangent)
-            self.launch_all()
-            return loss, gradient, kept
-        shared = self.shared_room() if kernels.adds else 0
-        if shared:
-            row_factor = (at or shared + 8) if averages and (grad or keep) else 0
-            losses = shared + 24
-            weights = losses + 8 * count if weighs and not labelled else 0
-            added: bytes | None = sums._replace(
-                losses=losses,
-                weights=weights,
-                loss=loss_at,
-                row_factor=row_factor,
-                counter=shared,
-                before_rows=first,
-            ).packed()
-        else:
-            row_factor = (at or self.room(cx.sum_dtype, 2)) if averages and (grad or keep) else 0
-            losses = self.room(cx.compute_dtype, count)
-            weights = self.room(cx.sum_dtype, count) if weighs and not labelled else 0
-            added = _NO_SUMS if kernels.adds else None
-            if first:
-                self.add(sums._replace(row_factor=row_factor), weighs)
+        counter = self.shared_room() if kernels.adds else 0
+        few = 0 if kernels.pixels else counter  # where one launch of few rows leaves numbers
+        row_factor = losses = weights = 0
+        if averages and (grad or keep):
+            row_factor = at or (few + 8 if few else self.room(cx.sum_dtype, 2))
+        before = first and not few
+        if before:
+            self.add(sums._replace(row_factor=row_factor), weighs)
+        if not kernels.pixels:
+            losses = few + 24 if few else self.room(cx.compute_dtype, count)
+            if weighs and not labelled:
+                weights = losses + 8 * count if few else self.room(cx.sum_dtype, count)
+        sums = sums._replace(losses=losses, weights=weights, loss=loss_at)
+        sums = sums._replace(row_factor=0 if before else row_factor)
+        added = _NO_SUMS if kernels.adds else None
+        if kernels.pixels:  # their launch adds them up, block by block
+            blocks = -(-count // kernels.kernels[0][1].rows)
+            partial = self.room(cx.sum_dtype, 2 * blocks)
+            sums = sums._replace(rows=blocks, partial=partial, adds_partial_sums=1, counter=counter)
+            added = sums.packed()
+        elif few:
+            added = sums._replace(counter=few, before_rows=first).packed()
         self.rows(
             kernels,
             to,
             cotangent,
+            stats,
             added,
             losses=losses,
             weights=weights,
             row_factor=row_factor if grad else 0,
-            **stats,
         )
-        if not shared:
-            sums = sums._replace(losses=losses, weights=weights, loss=loss_at)
-            self.add(sums._replace(row_factor=0 if first else row_factor), weighs)
+        if not kernels.pixels and not few:
+            self.add(sums, weighs)
+        elif not counter:
+            kernel = sums_of(cx.compute_dtype, self.arrays, self.index)
+            self.launch(kernel, 1, _WORKERS, sums.packed() + _NO_ROWS, SUMS.size)
         self.launch_all()
         return loss, gradient, kept
 
@@ -280,11 +283,11 @@ class Launcher(CallArrays):
             kernels,
             to,
             cotangent,
+            kept_stats(at, self.count),
             _NO_SUMS if kernels.adds else None,
             seldom=grad is not None,
             given_statistics=1 if grad is None else 2,
             row_factor=at if self.options.reduction == "mean" else 0,
-            **kept_stats(at, self.count),
         )
         self.launch_all()
         return made

@@ -48,7 +48,7 @@ class Planned(NamedTuple):
 
     launches: list[Launch]
     arrays: Any
-    index: int
+    gpu: int
     room: Array | None  # an array like the memory that the launches divide among themselves
 
     def launch(self, stream: int, at: list[int]) -> None:
@@ -57,15 +57,13 @@ class Planned(NamedTuple):
             room = self.arrays.alike(self.room)  # lives until the last launch
             at[ROOM] = self.arrays.address(room)
         # Not in the capture of a graph, of which older drivers refuse a launch that follows.
-        overlaps = len(self.launches) > 1 and self.arrays.in_turn(self.index, stream)
+        overlaps = len(self.launches) > 1 and self.arrays.in_turn(self.gpu, stream)
         for kernel, grid, threads, planned, second, follows, into in self.launches:
             words = planned[:]  # another thread may make the same launch
             for word, place, offset in into:
                 words[word] = at[place] + offset
             packed, follows = words.tobytes(), follows and overlaps
-            driver.launch(
-                kernel, self.index, grid, threads, stream, packed, second, follows=follows
-            )
+            driver.launch(kernel, self.gpu, grid, threads, stream, packed, second, follows=follows)
 
 
 # A number of each dtype on each GPU, which arrays are made like: that takes half as long as to make
@@ -190,8 +188,8 @@ class CallArrays:
         """Plan a launch."""
         follows = bool(self.launches) and self.arrays.capability(self.index) >= 90
         words = array("Q", packed)
-        given = [(n, words[n]) for n in address_words(len(packed), second) if words[n]]
-        into = [(n, value >> _OFFSET_BITS, value & _OFFSET) for n, value in given]
+        given = [n for n in address_words(len(packed), second) if words[n]]
+        into = [(n, words[n] >> _OFFSET_BITS, words[n] & _OFFSET) for n in given]
         self.launches.append(Launch(kernel, grid, threads, words, second, follows, into))
 
     def pattern(self, dtype: Any, *shape: int) -> Array:

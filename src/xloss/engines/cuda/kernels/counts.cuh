@@ -14,7 +14,7 @@ template <> struct Unsigned<8> { typedef u64 Type; };
 
 const int LABEL = 1 << LABELS % 4;  // bytes; see Column
 const int LABELS_OF_VECTOR = 16 / LABEL;
-const int ROWS_OF_BLOCK = WORKERS * LOADS * LABELS_OF_VECTOR;  // as labels_of_block of pixel_launches.py
+const int ROWS_OF_BLOCK = WORKERS * LOADS * LABELS_OF_VECTOR;  // as call.py has it
 typedef Unsigned<LABEL>::Type Label;
 
 // How many of a vector's labels are this one. The ignored label fits their type (call_arrays.py).
