@@ -143,6 +143,7 @@ def single(*values):
     return torch.tensor([values], dtype=torch.float32)
 
 
+LARGE, FAR = (single(0.0, 2e38).expand(4, 2), single(1.0, 0.0).expand(4, 2)), 2e38
 INF, FIRST, LOG2, EMPTY = math.inf, torch.tensor([0]), math.log(2), torch.zeros(0, 3)
 # What the modules add to functions that the suite judges, or have otherwise than PyTorch's.
 DIFFERENT = {
@@ -150,6 +151,9 @@ DIFFERENT = {
         f"nothing at all, {name}": (name, {}, (EMPTY, EMPTY), 0.0)
         for name in ("CrossEntropyLoss", "BCEWithLogitsLoss", "KLDivLoss", "SoftMarginLoss")
     },
+    "a mean whose sum overflows": ("CrossEntropyLoss", {}, LARGE, FAR),
+    "the same of bits": ("BCEWithLogitsLoss", {}, (LARGE[0], 0 * LARGE[1]), FAR / 2),
+    "the same of log-probabilities": ("KLDivLoss", {}, (-LARGE[0], 1 - LARGE[1]), FAR / 2),
     "no bits": ("MultiLabelSoftMarginLoss", {}, (EMPTY, EMPTY), 0.0),
     "a confident row": (
         "CrossEntropyLoss",

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from xloss_conformance.linear_packing import LINEAR, joined
 
 from accuracy_cases import hold, masked, of_rows
 from nightly import core
@@ -14,6 +13,7 @@ from spread import run
 from spread_calls import call_of, computed
 from xloss_conformance.cases import catalogue
 from xloss_conformance.cases.arrays import grid, logits
+from xloss_conformance.linear import LINEAR, joined
 from xloss_conformance.model import Case
 
 DTYPES = ("float32", "float64")
@@ -45,7 +45,7 @@ FULL = ("tail", "masks", "linear")
 CASES = whole_shards_masked()
 CASES += [c for c in catalogue() if is_spread(c) and (c.quick or c.family in FULL)]
 # JAX compiles each case anew.
-FEW = ("masks", "options", "softcap", "linear")
+FEW = ("masks", "infinities", "absent", "options", "softcap", "linear")
 COMPILED = CASES[:1] + [c for c in CASES if c.quick and c.classes == 5 and c.family in FEW]
 
 # Each rank is a process that imports its library. Of 4 ranks one holds nothing, of 3 all do.

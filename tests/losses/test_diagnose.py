@@ -57,6 +57,7 @@ CASES = {
     ),
     "row overflows": case([[0.0, 1.7e308], [-1.7e308, 1.7e308]], [0, 0], {"overflow": [1]}),
     "sum overflows": case([[0.0, 1.7e308]] * 2, [0, 0], {"overflow": []}),
+    "normalizer 0": case([FINE], [0], {"bad_normalizer": []}, normalizer=0.0),
     "normalizer NaN": case([FINE], [0], {"bad_normalizer": []}, normalizer=np.array(nan)),
     "a row of zeros whose sample weight is NaN": case(
         [FINE] * 2, [[0.0] * 3, [1, 0, 0]], {"bad_sample_weight": [0]}, sample_weight=[nan, 1.0]

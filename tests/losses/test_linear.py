@@ -82,6 +82,7 @@ ERRORS = [
     ("bias", {"bias": 1.0}, TypeError),
     ("targets", {"targets": Y[:3]}, ValueError),
     ("targets", {"targets": T[:, :4]}, ValueError),
+    ("block_rows", {"block_rows": 0}, ValueError),
     ("block_rows", {"block_rows": 2.0}, TypeError),
     ("block_rows", {"block_rows": "all"}, TypeError),
     ("class_weight", {"class_weight": -np.ones(CLASSES), "validate": True}, ValueError),

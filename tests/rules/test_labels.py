@@ -12,7 +12,7 @@ import pytest
 import xloss
 from expected import CLASS, close, expected, inputs, loss, soft
 
-HOST = ["numpy", "strict", "torch"]
+HOST = ["numpy", "strict", "torch", "tensorflow"]
 LABELS = np.array([0, 5, 2, -1, 4, 99])
 BAD = (LABELS < 0) | (LABELS > 4)
 

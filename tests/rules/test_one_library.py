@@ -8,7 +8,14 @@ from expected import CLASS, LOSSES, inputs, loss, shape, targets
 from libraries import library
 
 # NumPy's arrays beside another library's logits are taken: test_host_data.py.
-PAIRS = [("numpy", "torch"), ("torch", "strict"), ("jax", "torch"), ("dask", "torch")]
+PAIRS = [
+    ("numpy", "torch"),
+    ("torch", "strict"),
+    ("jax", "torch"),
+    ("dask", "torch"),
+    ("tensorflow", "torch"),
+    ("torch", "tensorflow"),
+]
 
 
 def beside(name: str) -> dict[str, np.ndarray]:

@@ -7,11 +7,11 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
-from xloss_conformance.linear_packing import LINEAR, unpack
 
 import xloss
 from spread import GROUP, part
 from xloss.core import linear as cutting
+from xloss_conformance.linear import LINEAR, unpack
 from xloss_conformance.model import Case
 from xloss_conformance.rounding import stored
 

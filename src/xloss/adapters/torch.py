@@ -42,14 +42,19 @@ def _class_axis(x: Tensor) -> int:
     return 1 if x.ndim > 1 else 0
 
 
-def _mean_over(count: int, loss: nn.Module, x: Tensor) -> dict[str, Any]:
-    """Say that a mean divides by this count, where xloss would divide by the weights' sum."""
-    if loss.reduction != "mean":
-        return {}
-    if isinstance(count, int):
-        return {"normalizer": count}
-    # torch.export counts in symbols, which are no numbers; a tensor may be made of one.
-    return {"normalizer": torch.full((), count, dtype=torch.int64, device=x.device)}
+def _mean_over(count: int, of: Any, module: Any, *arrays: Tensor, **options: Any) -> Tensor:
+    """Return a loss whose mean divides by a count, where xloss would divide by the weights' sum.
+
+    By the loss itself: a sum that is divided later rounds twice, overflows where the mean does not,
+    and gives a gradient that was computed with the loss a cotangent that is not 1.
+    """
+    reduction = "mean" if module.reduction == "batchmean" else module.reduction
+    if reduction == "mean":
+        if not isinstance(count, int):  # torch.export's symbol, of which a tensor may be made
+            count = torch.full((), count, dtype=torch.int64, device=arrays[0].device)
+        options["normalizer"] = count
+    loss: Tensor = of(*arrays, reduction=reduction, **options)
+    return loss
 
 
 _DEFAULTS = {
@@ -112,21 +117,19 @@ class CrossEntropyLoss(_Shown, nn.CrossEntropyLoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits (N, C, ...) and labels (N, ...) or probabilities."""
         axis = _class_axis(input)
-        over: dict[str, Any] = {}
+        options = {
+            "axis": axis,
+            "weight": self.weight,
+            "ignore_index": self.ignore_index,
+            "label_smoothing": self.label_smoothing,
+            "z_loss": self.z_loss,
+            "softcap": self.softcap,
+        }
+        of = _losses.cross_entropy
         if target.is_floating_point():
-            over = _mean_over(input.numel() // (input.shape[axis] or 1), self, input)
-        loss: Tensor = _losses.cross_entropy(
-            input,
-            target,
-            axis=axis,
-            weight=self.weight,
-            ignore_index=self.ignore_index,
-            label_smoothing=self.label_smoothing,
-            z_loss=self.z_loss,
-            softcap=self.softcap,
-            reduction=self.reduction,
-            **over,
-        )
+            rows = input.numel() // (input.shape[axis] or 1)
+            return _mean_over(rows, of, self, input, target, **options)
+        loss: Tensor = of(input, target, reduction=self.reduction, **options)
         return loss
 
 
@@ -158,15 +161,9 @@ class BCEWithLogitsLoss(_Shown, nn.BCEWithLogitsLoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits and targets of one shape."""
-        loss: Tensor = _losses.binary_cross_entropy_with_logits(
-            input,
-            target,
-            sample_weight=self.weight,
-            pos_weight=self.pos_weight,
-            reduction=self.reduction,
-            **({} if self.weight is None else _mean_over(input.numel(), self, input)),
-        )
-        return loss
+        options = {"sample_weight": self.weight, "pos_weight": self.pos_weight}
+        of = _losses.binary_cross_entropy_with_logits
+        return _mean_over(input.numel(), of, self, input, target, **options)
 
 
 class BCELoss(_Shown, nn.BCELoss):
@@ -179,14 +176,8 @@ class BCELoss(_Shown, nn.BCELoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of probabilities and targets of one shape."""
-        loss: Tensor = _losses.binary_cross_entropy(
-            input,
-            target,
-            sample_weight=self.weight,
-            reduction=self.reduction,
-            **({} if self.weight is None else _mean_over(input.numel(), self, input)),
-        )
-        return loss
+        of = _losses.binary_cross_entropy
+        return _mean_over(input.numel(), of, self, input, target, sample_weight=self.weight)
 
 
 class KLDivLoss(_Shown, nn.KLDivLoss):
@@ -200,18 +191,10 @@ class KLDivLoss(_Shown, nn.KLDivLoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the divergence of log-probabilities from targets of the same shape."""
         # Each element is a row of one class: its divergence is the element's own term.
-        terms, none = input.unsqueeze(-1), self.reduction == "none"
-        loss: Tensor = _losses.kl_div(
-            terms,
-            target.unsqueeze(-1),
-            log_target=self.log_target,
-            reduction="none" if none else "sum",
-        )
-        if self.reduction == "mean":
-            return loss / (input.numel() or 1)
-        if self.reduction == "batchmean" and input.ndim:
-            return loss / (input.shape[0] or 1)
-        return loss
+        rows = (input.unsqueeze(-1), target.unsqueeze(-1))
+        by_batch = self.reduction == "batchmean" and input.ndim
+        count = input.shape[0] if by_batch else input.numel()
+        return _mean_over(count, _losses.kl_div, self, *rows, log_target=self.log_target)
 
 
 class MultiLabelSoftMarginLoss(_Shown, nn.MultiLabelSoftMarginLoss):
@@ -222,17 +205,11 @@ class MultiLabelSoftMarginLoss(_Shown, nn.MultiLabelSoftMarginLoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits (..., C) and bits of the same shape."""
-        classes, none = input.shape[-1] or 1, self.reduction == "none"
-        loss: Tensor = _losses.binary_cross_entropy_with_logits(
-            input,
-            target,
-            sample_weight=self.weight,
-            reduction=self.reduction,
-            **({} if self.weight is None else _mean_over(input.numel(), self, input)),
-        )
-        if none:
+        of = _losses.binary_cross_entropy_with_logits
+        loss = _mean_over(input.numel(), of, self, input, target, sample_weight=self.weight)
+        if self.reduction == "none":
             return loss.mean(-1)
-        return loss / classes if self.reduction == "sum" else loss
+        return loss / (input.shape[-1] or 1) if self.reduction == "sum" else loss
 
 
 class SoftMarginLoss(_Shown, nn.SoftMarginLoss):

@@ -68,6 +68,15 @@ def _in_front(out: Any) -> Any:
     return out, tree_map(lambda _: 0, out)
 
 
+def _plus(*terms: Any) -> Any:
+    """Add the terms that are not None; None where all are."""
+    out = None
+    for term in terms:
+        if term is not None:
+            out = term if out is None else out + term
+    return out
+
+
 class _SoftmaxParts(torch.autograd.Function):
     """(lse, -log p, p, 1 - p) of the rows of z, with their derivatives by p itself."""
 
@@ -82,15 +91,21 @@ class _SoftmaxParts(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(output[2])
         ctx.save_for_forward(output[2])
 
     @staticmethod
     def backward(ctx: Any, lse: Any, nll: Any, p: Any, q: Any) -> Any:
         (prob,) = ctx.saved_tensors
-        back = p - q
-        moved = prob * (back - (prob * back).sum(-1, keepdim=True))
-        return moved + prob * (lse + nll.sum(-1)).unsqueeze(-1) - nll
+        back = _plus(p, None if q is None else -q)
+        out = None
+        if back is not None:
+            out = prob * (back - (prob * back).sum(-1, keepdim=True))
+        share = _plus(lse, None if nll is None else nll.sum(-1))
+        if share is not None:
+            out = _plus(out, prob * share.unsqueeze(-1))
+        return out if nll is None else _plus(out, -nll)
 
     @staticmethod
     def jvp(ctx: Any, v: Any) -> Any:
