@@ -194,6 +194,19 @@ def test_one_that_does_not_answer_is_ended_in_time(command, line):
 
 
 @posix
+def test_a_process_that_leaves_the_group_holds_up_nothing():
+    """It holds no pipe of its parent's: the command would wait for their end for ever."""
+    try:
+        ran = process(f"conform mine.py:child_leaves_the_group {ONE}")
+        assert (ran.returncode, ran.stderr) == (0, "")
+    finally:
+        left = [int(pid) for pid in Path("left").read_text().split()]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+    assert left
+
+
+@posix
 @pytest.mark.parametrize("number", [signal.SIGINT, getattr(signal, "SIGKILL", None)])
 def test_one_that_hears_no_signal_ends_with_the_command(number):
     running = started(f"conform mine.py:deaf {ONE}", start_new_session=True)

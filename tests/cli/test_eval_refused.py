@@ -46,6 +46,8 @@ def given(folder, monkeypatch):
         "above": but(P, (23, 4), 1.5),
         "classless": np.zeros((ROWS, 0)),
         "w": but(np.ones(CLASSES), 2, -2),
+        "nan": but(np.ones(CLASSES), 3, np.nan),
+        "inf": but(np.ones(CLASSES), 0, np.inf),
         "seq": SEQUENCES,
         "seq-y": but(np.zeros((5, 6), int), (3, 5), 9),
     }.items():
@@ -53,6 +55,7 @@ def given(folder, monkeypatch):
     shards("z", Z)
     shards("y", Y)
     os.mkdir("empty")
+    Path("y.csv").write_text("\n".join(["id,y", *(f"{i},{y}" for i, y in enumerate(Y))]))
     Path("logits.pt").write_bytes(b"whatever")
 
 
@@ -73,10 +76,13 @@ REFUSED = {
     "z.npy y.npy --axis 2": "z.npy: has no axis 2: its shape is (30, 7)...",
     "z.npy y.npy --label-smoothing 2": "label_smoothing: expected a number...",
     "z.npy y.npy --weight few.npy": "weight: expected shape (7,)...",
+    "z y --weight inf.npy": "inf.npy: weight inf of class 0: ...",
+    "p.npy y.npy --loss log_loss --weight nan.npy": "nan.npy: weight nan of class 3: ...",
     "z.npy y.npy --weight w.npy": "w.npy: weight -2.0 of class 2: expected 0 or a positive number",
     # Options that a loss does not have.
     f"z.npy bits.npy {BCE} --axis 1": "--axis: ... has no such option; only cross_entropy, ...",
     # Targets.
+    "z.npy y.csv": "y.csv: ...got float64 of shape (30, 2); pick one column by y.csv::NAME",
     "p.npy y.npy --loss kl_div": "y.npy: kl_div expected probabilities of the logits' shape ...",
     "y.npy z.npy": "...; are the two files swapped?",
     "p.npy z.npy": "...is not negative; are these logits, or the two files swapped?",

@@ -74,6 +74,7 @@ CALLED = {
 WRONG = {
     "one too few": lambda a: a[:-1] if a.ndim else a[None],
     "one too many": lambda a: np.concatenate([a, a[:1]]) if a.ndim else a[None],
+    "a class less": lambda a: a[..., :-1] if a.ndim else a[None],
     "one alone": lambda a: a[:1] if a.ndim else a[None],
     "none": lambda a: a.reshape(-1)[:0],
     "an axis more": lambda a: a[..., None],
@@ -100,7 +101,7 @@ CUDA = [
     *(
         (name, rf"{CALLED[name]}: expected", WRONG[wrong](given(5)[name]))
         for name in CALLED
-        for wrong in ("one too few", "one alone", "an axis more")
+        for wrong in ("one too few", "a class less", "one alone", "an axis more")
     ),
     # A kernel reads eight bytes a number; an odd address ends the process's use of the GPU.
     ("rests", "saved statistics: expected float64, got float32", np.ones(ROWS, np.float32)),

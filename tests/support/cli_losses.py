@@ -30,8 +30,8 @@ def raises(logits, targets):
     raise ValueError("\x1b]0;owned\x07\nxloss: all is well\udcff")
 
 
-def hangs():
-    with open(HERE / "pids", "a") as f:
+def hangs(file="pids"):
+    with open(HERE / file, "a") as f:
         f.write(f"{os.getpid()}\n")
     time.sleep(600)
 
@@ -47,6 +47,14 @@ def child_stays_and_it_dies(logits, targets):
     if os.fork() == 0:
         hangs()
     os._exit(3)
+
+
+def child_leaves_the_group(logits, targets):
+    if os.fork() == 0:
+        os.setsid()
+        os.closerange(0, 3)  # what the command prints to ends with the command
+        hangs("left")
+    return exact(logits, targets)
 
 
 def comes_back_twice(logits, targets):

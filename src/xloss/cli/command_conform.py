@@ -246,9 +246,8 @@ def _compared(given: dict[str, Any]) -> int:
     current_folder()
     options = {key: given[key] for key in ("convention", "arrays", "loss", "quick")}
     options |= {"dtype": (given["dtypes"] or ["float32"])[0], "families": given["families"] or None}
-    task = Task(
-        partial(compared, **options), (a, b), lambda: f"comparing {a} and {b}", given["timeout"]
-    )
+    at = f"comparing {a} and {b}"
+    task = Task(partial(compared, **options), (a, b), lambda: at, given["timeout"])
     try:
         with progress_bar(f"{a} against {b}") as progress:
             for _, message in messages([task]):

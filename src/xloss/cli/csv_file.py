@@ -23,7 +23,10 @@ def read_csv(file: str, name: str | None) -> npt.NDArray[Any]:
     columns are an array (rows, columns) of float64.
     """
     with _opened(file) as f:
-        names = [field.strip() for field in next(csv.reader(f), [])]
+        try:
+            names = [field.strip() for field in next(csv.reader(f), [])]
+        except csv.Error as error:  # of a field longer than any name: a file of another kind
+            raise FileProblem(f"{file}: cannot be read: {one_line(error)}") from None
     header = not all(map(_is_number, names))
     names = names if header else [str(i) for i in range(len(names))]
     column = None if name is None else names.index(chosen_name(file, name, names, "column"))
@@ -39,7 +42,8 @@ def read_csv(file: str, name: str | None) -> npt.NDArray[Any]:
                 ndmin=2,
             )
     except ValueError as error:
-        hint = "" if column is not None else f"; pick one column by {file}::NAME"
+        several = column is None and len(names) > 1
+        hint = f"; pick one column by {file}::NAME" if several else ""
         raise FileProblem(f"{file}: {one_line(error).rstrip('.')}{hint}") from None
     if name is None and len(names) > 1:
         return found

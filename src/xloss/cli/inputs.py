@@ -224,6 +224,8 @@ def _is_column(logits: Array, targets: Array, axis: int | None, request: Request
         hint = hints.of_shapes(shape, targets.shape, dtype, axis) if choice.takes_labels else ""
         labels = f"integer labels of shape {rows}, or " if choice.takes_labels else ""
         expected = f"{labels}probabilities of the logits' shape {shape}"
+        if targets.where.endswith(".csv") and len(targets.shape) == 2 and targets.shape != shape:
+            hint = f"; pick one column by {targets.where}::NAME"
     if not fits or targets.shape not in (rows, (*rows, 1)):
         fail(f"{targets.where}: {request.loss} expected {expected}; got {targets}{hint}")
     return targets.shape != rows

@@ -13,6 +13,8 @@ from .output import one_line
 
 Block = npt.NDArray[Any]
 Index = tuple[slice, ...]
+# Before NumPy's own words, which are of its insides.
+UNREADABLE = "cannot be read: broken, truncated, or of Python objects"
 MAX_HEADER = 10_000  # bytes: NumPy refuses to parse a longer header of a .npy file
 
 
@@ -46,7 +48,7 @@ class NpyFile(HeldArray):
             with np.errstate(over="raise"):
                 array = np.load(file, mmap_mode="r", allow_pickle=False)
         except Exception as error:  # NumPy parses the header as Python: whatever that may raise
-            raise FileProblem(f"{file}: cannot be read: {one_line(error)}") from None
+            raise FileProblem(f"{file}: {UNREADABLE}: {one_line(error)}") from None
         super().__init__(np.asarray(array))
         self._file, self._map = file, array._mmap
 
@@ -72,4 +74,4 @@ def read_npz(file: str, name: str | None) -> HeldArray:
     except FileProblem:
         raise
     except Exception as error:  # of a broken archive, member, stream or header, or out of memory
-        raise FileProblem(f"{file}: cannot be read: {one_line(error)}") from None
+        raise FileProblem(f"{file}: {UNREADABLE}: {one_line(error)}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ class SafetensorsFile:
         except ModuleNotFoundError as error:
             raise FileProblem(f'{file}: needs {error.name}: pip install "xloss[cli]"') from None
         opened: Any = safetensors.safe_open  # whose methods have no types
+        self._file, self._size = file, os.path.getsize(file)
         try:
             self._handle = opened(file, framework="numpy")
             self._name = chosen_name(file, name, sorted(self._handle.keys()))
@@ -37,6 +39,9 @@ class SafetensorsFile:
 
     def read(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
         """Return the part at these slices, one an axis."""
+        # It is mapped into memory: a read beyond the end kills the process (SIGBUS).
+        if os.path.getsize(self._file) < self._size:
+            raise FileProblem(f"{self._file}: has become shorter while it was read")
         size = tuple(s.stop - s.start for s in index)
         if 0 in size:  # the library refuses an empty slice
             return np.empty(size, self.dtype)
