@@ -193,7 +193,7 @@ def prepared(loss: Any, /, *args: Any, **kwargs: Any) -> LossCall:
     if (
         len(args) != entry.positional
         or len(args) + len(options) != len(entry.names)
-        or any(name not in entry.names for name in kwargs)
+        or not kwargs.keys() <= set(entry.names)
     ):
         try:
             entry.signature.bind(*args, **kwargs)

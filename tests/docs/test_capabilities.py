@@ -49,7 +49,7 @@ CLAIMS = {
         "lazy",
     ): "backends/dask/test_dask.py::test_nothing_is_computed_while_the_graph_is_built",
     **{
-        (library, "ranks"): f"{SPREAD}::test_values_and_gradients_are_those_of_the_whole"
+        (library, "ranks"): f"{SPREAD}::test_values_and_gradients_keep_the_budget_of_the_whole"
         for library in ("numpy", "torch", "jax")
     },
     **{
