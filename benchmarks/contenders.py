@@ -121,23 +121,30 @@ def _closed_form(work: Work, given: Data, where: Any) -> Call:
 def engine_of(one: Contender, work: Work, given: Data, where: Any, compiled: str) -> str:
     """Return which engine computes a call of xloss: the compiled one, if it takes these arrays.
 
-    Of torch.compile it is not told: what it traces asks for no engine.
+    torch.compile traces without asking for an engine. Its graph holds operations of the compiled
+    one, or plain ones: asked for an engine that takes no such arrays, only the first refuse.
     """
-    if one.prepare is HOW["xloss torch.compile"]:
-        return ""
     call = one.prepare(work, given, where)
+    traced = one.prepare is HOW["xloss torch.compile"]
+    if traced:
+        _once(call)
+    asked = {"cpu": "cuda", "cuda": "cpu"}[compiled] if traced else compiled
+    refused = False
     try:
-        with xloss.use_engine(compiled):
-            call.before()
-            call.run()
+        with xloss.use_engine(asked):
+            _once(call)
     except Exception as reason:  # what is not a refusal is raised again
         # A tracer wraps what its trace raises in an error of its own.
         if "EngineUnavailable" not in f"{type(reason).__name__}: {reason}":
             raise
-        return "generic"
-    finally:
-        call.before()
-    return compiled
+        refused = True
+    return compiled if refused == traced else "generic"
+
+
+def _once(call: Call) -> None:
+    call.before()
+    call.run()
+    call.before()
 
 
 # ---- Peers --------------------------------------------------------------------------------------

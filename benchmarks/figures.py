@@ -35,6 +35,7 @@ KINDS = {
     "share": ("≤", 100, " %"),
     "bytes": ("≤", 1e-6, " MB"),
     "microseconds": ("≤", 1, " µs"),
+    "milliseconds": ("≤", 1, " ms"),
     "ulp": ("≤", 1, " ulp"),
 }
 

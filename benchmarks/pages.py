@@ -33,6 +33,7 @@ def page(record: Record, name: str = "performance", pictures: Sequence[str] = ()
         parts += [how]
         parts += [f"![{label}]({file})" for label, file in zip(PICTURED, pictures, strict=False)]
         parts += [*_targets(record), *_milliseconds(record), *_growth(record), *_memory(record)]
+        parts += _first(record)
     parts += [*_errors(record), *_contenders(record)]
     return "\n\n".join([*parts, *(_refused(record) if record.get("gpu") else ())]) + "\n"
 
@@ -138,6 +139,20 @@ def _memory(record: Record) -> Iterator[str]:
             if linear:
                 yield "linear_cross_entropy, beyond inputs and gradients:"
             yield figures.pivot(cells)
+
+
+def _first(record: Record) -> Iterator[str]:
+    if record["first_call"]:
+        yield "## The first call"
+        yield WORDS["first"]
+        rows = []
+        for e in record["first_call"]:
+            ms = (e["first_ms"], e["second_ms"])
+            said = [text(e["reason"]) if t is None else digits(t) for t in ms]
+            rows.append([text(e["contender"]), e["caches"], *said])
+        yield table(["", "caches", "first, ms", "second, ms"], rows)
+    for entry in record["imports"]:
+        yield f"`import xloss` adds {digits(entry['import_ms'])} ms to `import numpy`."
 
 
 # ---- On a GPU -----------------------------------------------------------------------------------

@@ -82,10 +82,15 @@ def _on_host(plan: Plan) -> Iterator[Job]:
     for row in chosen:
         calls = plan.works(row)
         names = plan.names(row, calls[0])
-        remembered = names if "alone" in row else row.get("remembered", ())
+        remembered = names if row.get("alone") == "memory" else row.get("remembered", ())
         for name in (name for name in names if name in remembered):
             asked = {"works": calls, "name": name, "trials": 3 if "alone" in row else 1}
             yield Job("tasks:memory", asked, threads)
+        if row.get("alone") == "first":
+            for name, caches in ((name, c) for name in names for c in ("empty", "filled")):
+                first = {"work": calls[0], "name": name, "caches": caches}
+                yield Job("tasks:first", first, threads, caches=name)
+            yield Job("tasks:imports", {"rounds": 1 if plan.tiny else 5}, threads)
 
 
 def _powers(threads: int) -> list[int]:

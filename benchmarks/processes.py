@@ -1,6 +1,6 @@
 """Jobs in processes of their own: with so many cores, and with nothing else going on in them.
 
-Each is a new Python, so that memory is a contender's own.
+Each is a new Python, so that a first call is one, and so that memory is a contender's own.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from importlib import import_module
 from math import inf
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -26,6 +28,7 @@ from xloss_conformance.printable import first_line
 Found = tuple[str, Any]  # a section of the record, "missing" or "contenders", and what goes there
 # Read by a library when it is imported, or by its compiler.
 THREADS = ("XLOSS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+CACHES = ("XLOSS_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
 
 class BenchFailed(Exception):
@@ -39,6 +42,7 @@ class Job:
     task: str
     arguments: Mapping[str, Any]
     threads: int = 1
+    caches: str = ""  # name of the folder, empty at first, that compilers keep their results in
     # By time.monotonic: a process that still measures then is ended, and one that fails is a line
     # of the record. Without it, a process that fails ends the run.
     until: float = inf
@@ -46,22 +50,22 @@ class Job:
 
 def results(jobs: Sequence[Job]) -> Iterator[Found]:
     """Do the jobs one after the other; give what each finds."""
-    for job in jobs:
-        try:
-            yield from _done(job)
-        except BenchFailed as failed:
-            if job.until == inf:
-                raise
-            yield "missing", str(failed)
+    with tempfile.TemporaryDirectory(prefix="xloss-bench-") as folder:
+        for job in jobs:
+            try:
+                yield from _done(job, Path(folder))
+            except BenchFailed as failed:
+                if job.until == inf:
+                    raise
+                yield "missing", str(failed)
 
 
-def _done(job: Job) -> Iterator[Found]:
+def _done(job: Job, folder: Path) -> Iterator[Found]:
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_do, args=(job, theirs))
-    # XLA tells of every constant that takes it a second.
-    environment = dict.fromkeys(THREADS, str(job.threads)) | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    with patch.dict(os.environ, environment):
+    caches = folder / job.caches.replace(" ", "-") if job.caches else None
+    with patch.dict(os.environ, environment(job.threads, caches)):
         process.start()
     theirs.close()  # so that its end is the pipe's
     try:
@@ -82,6 +86,15 @@ def _done(job: Job) -> Iterator[Found]:
     finally:
         process.kill()
         process.join()
+
+
+def environment(threads: int, caches: Path | None = None) -> dict[str, str]:
+    """Return what a process that is started now finds in its environment beside ours."""
+    found = dict.fromkeys(THREADS, str(threads))
+    found["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA tells of every constant that takes it a second
+    if caches is not None:
+        found |= {name: str(caches / name.lower()) for name in CACHES}
+    return found
 
 
 def _do(job: Job, out: Connection) -> None:

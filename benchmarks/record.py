@@ -17,7 +17,7 @@ from .processes import BenchFailed, Job, results
 
 Record = dict[str, Any]
 SECTIONS = (
-    *("works", "by_classes", "by_rows", "by_threads", "memory"),
+    *("works", "by_classes", "by_rows", "by_threads", "memory", "first_call", "imports"),
     "rows",  # of single calls beside the several that they replace
 )
 

@@ -48,7 +48,8 @@ def _of(rule: Record, record: Record) -> Iterator[Record]:
             runs |= {"bound": work["bound"]} if work["bound"] else {}
             calls[id(work)] = work, runs
         else:  # each contender had a process of its own
-            calls.setdefault(work["name"], (work, {}))[1][work["contender"]] = work
+            key = work["name"], work.get("caches")
+            calls.setdefault(key, (work, {}))[1][work["contender"]] = work
     for work, runs in calls.values():
         for subject, against in product(rule["subjects"], rule.get("against", [""])):
             run, other = runs.get(subject), runs.get(against)
@@ -74,6 +75,9 @@ def _figure(
         return wanted, run[f"{against}_ulp"]
     if figure == "room":
         return wanted, run["peak_bytes"]
+    if figure == "milliseconds":
+        theirs = other["first_ms"] if other else None
+        return theirs and rule["times"] * theirs + wanted, run["first_ms"]
     if run["peak_bytes"] is None or (other and other["peak_bytes"] is None):
         return None
     if figure == "share":

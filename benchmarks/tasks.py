@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any
 
 from xloss_conformance.bench import Missing, why
-from xloss_conformance.timing import Call, NotOffered, in_turns, spread
+from xloss_conformance.timing import Call, NotOffered, in_turns, once, spread
 
 from .bounds import Bound
 from .contenders import CONTENDERS, Contender, engine_of
@@ -194,11 +197,19 @@ def timed(
     return made
 
 
-def memory(works: Sequence[Work], name: str, threads: int, trials: int) -> Iterator[Found]:
-    """Read one contender's peak memory on each work; Missing ends it where that is not here."""
+# ---- Memory and first calls ---------------------------------------------------------------------
+
+
+def installed(name: str, threads: int) -> tuple[Contender, Library]:
+    """Return a contender and its library; where that is not installed, Missing ends the task."""
     one = CONTENDERS[name]
     one.told()
-    where = Place(threads=threads).library(one)
+    return one, Place(threads=threads).library(one)
+
+
+def memory(works: Sequence[Work], name: str, threads: int, trials: int) -> Iterator[Found]:
+    """Read one contender's peak memory on each work."""
+    one, where = installed(name, threads)
     for work in works:
         entry = {**work.told(), "contender": name, "peak_bytes": None, "reason": ""}
         try:
@@ -206,3 +217,32 @@ def memory(works: Sequence[Work], name: str, threads: int, trials: int) -> Itera
         except Exception as reason:  # of any peer: the record says it in place of a figure
             entry["reason"] = said(reason)
         yield "memory", entry
+
+
+def first(work: Work, name: str, caches: str, threads: int) -> Iterator[Found]:
+    """Time the first call of a process, which compiles or loads what was compiled before."""
+    one, where = installed(name, threads)
+    entry: dict[str, Any] = {**work.told(), "contender": name, "caches": caches, "reason": ""}
+    entry |= {"first_ms": None, "second_ms": None}
+    try:
+        call = one.prepare(work, where.given(work), where)
+        with call.within():
+            entry["first_ms"], entry["second_ms"] = (once(call) * 1e3 for _ in range(2))
+    except Exception as reason:  # of any peer: the record says it in place of a figure
+        entry["reason"] = said(reason)
+    yield "first_call", entry
+
+
+PROBE = """
+import numpy, time
+start = time.perf_counter()
+import xloss
+print((time.perf_counter() - start) * 1e3)
+"""
+
+
+def imports(rounds: int, threads: int) -> Iterator[Found]:
+    """Time what importing xloss adds to importing NumPy."""
+    command = [sys.executable, "-c", PROBE]
+    ms = [float(subprocess.check_output(command)) for _ in range(rounds + 1)]
+    yield "imports", {"import_ms": median(ms[1:])}

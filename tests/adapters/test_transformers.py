@@ -16,10 +16,11 @@ why = "is not installed; the `test` extra has it"
 transformers = pytest.importorskip("transformers", reason=f"transformers {why}")
 pytest.importorskip("accelerate", reason=f"accelerate {why}; Trainer needs it")
 
-from transformers.loss.loss_utils import LOSS_MAPPING  # noqa: E402  torch may be missing
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402  torch may be missing
+from transformers.loss.loss_utils import LOSS_MAPPING  # noqa: E402
 
 import xloss.adapters.transformers as adapter  # noqa: E402  and transformers too
-from tiny_models import MODELS, VOCABULARY, batch, llama, sequences  # noqa: E402
+from tiny_models import LENGTH, MODELS, VOCABULARY, batch, llama, sequences  # noqa: E402
 
 
 def trained(tmp_path, model, *, batch_size, steps, bf16=False, **options):
@@ -99,15 +100,33 @@ def test_a_patched_model_has_the_loss_and_gradients_of_its_own(kind, fuse_head):
         assert (ours.logits is None) == fuse_head
 
 
+class Largest(TorchDispatchMode):
+    """Records the greatest number of elements that the memory of a result holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.most = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for x in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(x, torch.Tensor):
+                self.most = max(self.most, x.untyped_storage().nbytes() // x.itemsize)
+        return result
+
+
 def test_a_fused_head_never_makes_the_logits():
-    """The head returns its factors, and linear_cross_entropy holds a block of rows at a time."""
-    seen = []
+    logits, parameters = 16 * LENGTH * VOCABULARY, 16 * VOCABULARY
     for fuse_head in (True, False):
         model = llama().train()
-        adapter.patch_loss(model, fuse_head=fuse_head)
-        model.lm_head.register_forward_hook(lambda head, given, made: seen.append(made))
-        model(**batch()).loss.backward()
-    assert [isinstance(made, torch.Tensor) for made in seen] == [False, True]
+        options = {"block_rows": 8} if fuse_head else {}
+        adapter.patch_loss(model, fuse_head=fuse_head, **options)
+        with Largest() as seen:
+            model(**batch(16)).loss.backward()
+        if fuse_head:
+            assert parameters <= seen.most < logits / 4
+        else:
+            assert seen.most >= logits
 
 
 def test_a_fused_head_makes_logits_where_they_are_asked_for():

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import tasks
-from benchmarks.contenders import CONTENDERS, engine_of
+from benchmarks.contenders import CONTENDERS, HOW, engine_of
 from benchmarks.libraries import LIBRARIES
 from benchmarks.work import Work
 
@@ -19,6 +19,11 @@ def test_bytes_that_must_move_are_logits_labels_and_gradient():
     assert Work("forward", (4, 3)).moved == 4 * 3 * 4 + 4 * 8
     assert Work("gradient", (4, 3), True).moved == 2 * 4 * 3 * 4 + 4 * 8
     assert Work("x", (2, 21, 5, 5), dtype="bfloat16", axis=1).moved == 2 * 21 * 25 * 2 + 50 * 8
+
+
+def test_every_contender_of_the_table_has_its_call_and_every_call_is_in_the_table():
+    assert set(CONTENDERS) == set(HOW)
+    assert all(one.call for one in CONTENDERS.values())
 
 
 def test_every_contender_computes_the_same():
@@ -54,15 +59,39 @@ def test_a_second_gradient_is_not_added_to_the_first():
     assert (answers[0] == answers[1]).all()
 
 
-@pytest.mark.parametrize("name", ["xloss numpy", "xloss jax"])
-def test_the_engine_is_told(name):
-    """Of a function that was traced before, too, when no engine was asked for."""
+@pytest.mark.filterwarnings("ignore:`torch.jit.script")  # inductor's own import
+@pytest.mark.parametrize("name", ["xloss jax", "xloss torch.compile"])
+def test_the_engine_of_a_traced_call_is_told_of_what_was_traced(name):
+    """The same function was traced before, for no engine that was asked for."""
     pytest.importorskip("numba", reason="pip install 'xloss[fast]'")
     work, one = Work("forward", (6, 5)), CONTENDERS[name]
     where = LIBRARIES[one.arrays]()
     given = where.given(work)
     one.prepare(work, given, where).run()
     assert engine_of(one, work, given, where, "cpu") == "cpu"
-    assert engine_of(one, work, given, where, "cuda") == "generic"  # which takes no host array
-    call = CONTENDERS[f"{name}, generic"].prepare(work, given, where)
+    assert engine_of(one, work, given, where, "cuda") == "generic"
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script")  # inductor's own import
+def test_a_graph_of_plain_operations_is_not_told_as_the_engines(monkeypatch):
+    """While PyTorch traces, no engine is asked for that could refuse."""
+    pytest.importorskip("numba", reason="pip install 'xloss[fast]'")
+    from xloss.backends.torch import custom_op
+
+    monkeypatch.setattr(custom_op, "takes", lambda call: False)
+    work, one = Work("forward", (6, 5)), CONTENDERS["xloss torch.compile"]
+    where = LIBRARIES[one.arrays]()
+    assert engine_of(one, work, where.given(work), where, "cpu") == "generic"
+
+
+def test_the_engine_is_told():
+    pytest.importorskip("numba", reason="pip install 'xloss[fast]'")
+    work, place = Work("forward", (6, 5), True), tasks.Place()
+    one = CONTENDERS["xloss numpy"]
+    where = place.library(one)
+    assert place.engine(one, work, where.given(work)) == "cpu"
+    call = CONTENDERS["xloss numpy, generic"].prepare(work, where.given(work), where)
     assert call.engine == "generic"
+    half = Work("forward", (6, 5), True, "float16")
+    place.compiled = "cuda"  # which takes no array of the host
+    assert place.engine(one, half, where.given(half)) == "generic"

@@ -36,7 +36,7 @@ def on_gpu(op, ms, classes=4096, dtype="bfloat16", library="torch", **more):
 
 def found(run, *entries, **sections):
     """Return whether each target is met, by its subject and what that is held against."""
-    record = {"works": list(entries), "memory": [], **sections}
+    record = {"works": list(entries), "memory": [], "first_call": [], **sections}
     return {(t["subject"], t["against"]): t["met"] for t in judged(record, run)}
 
 
@@ -44,7 +44,13 @@ def found(run, *entries, **sections):
     ("op", "classes", "ms", "met", "missed"),
     [
         ("forward", 32000, {NUMPY: 10, TWO: 10.001, T: 40}, [(NUMPY, T)], (TWO, T)),
-        ("forward", 128256, {NUMPY: 9, "bound": 4.4}, [], (NUMPY, "bound")),
+        (
+            "forward",
+            128256,
+            {NUMPY: 9, "optax": 9.9, "bound": 4.4},
+            [(NUMPY, "optax")],
+            (NUMPY, "bound"),
+        ),
         ("forward", 128256, {"xloss jax": 5, "optax": 9.9}, [], ("xloss jax", "optax")),
         ("bfloat16", 9, {C: 2.3, "torch.compile": 2.2, TWO: 2}, [(C, TWO)], (C, "torch.compile")),
         ("small", 10, {NUMPY: 0.06, TWO: 0.101, "torch": 0.005}, [(NUMPY, "")], (TWO, "")),
@@ -55,7 +61,10 @@ def test_times_on_the_host(op, classes, ms, met, missed):
     assert found("host", entry) == {**dict.fromkeys(met, True), missed: False}
 
 
-def test_memory_on_the_host():
+def test_memory_and_first_calls():
+    def alone(op, who, gradient=False, **figures):
+        return {**Work(op, (1000, 1000), gradient).told(), "contender": who, **figures}
+
     shares = [
         ("xloss numpy", False, 0.04),
         (TWO, True, 1.06),
@@ -63,12 +72,15 @@ def test_memory_on_the_host():
         ("optax", True, 1.4),
         ("torch", False, 1.0),
     ]
-    memory = [
-        {**Work("memory", (1000, 1000), g).told(), "contender": who, "peak_bytes": int(s * 4e6)}
-        for who, g, s in shares
-    ]
+    memory = [alone("memory", who, g, peak_bytes=int(s * 4e6)) for who, g, s in shares]
+    memory.append(alone("memory", TWO, peak_bytes=None))  # not to be had
     met = {("xloss numpy", ""): True, (TWO, ""): False, ("xloss jax", "optax"): False}
     assert found("host", memory=memory) == met
+    ms = {"xloss jax": 501, "optax": 100}
+    first = [alone("first-call", who, caches="empty", first_ms=t) for who, t in ms.items()]
+    assert found("host", first_call=first) == {("xloss jax", "optax"): False}
+    first[0]["first_ms"] = 500
+    assert found("host", first_call=first) == {("xloss jax", "optax"): True}
 
 
 @pytest.mark.parametrize(
