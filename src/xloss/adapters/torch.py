@@ -42,7 +42,7 @@ def _class_axis(x: Tensor) -> int:
     return 1 if x.ndim > 1 else 0
 
 
-def _mean_over(count: Any, of: Any, module: Any, *arrays: Tensor, **options: Any) -> Tensor:
+def _mean_over(count: Any, function: Any, module: Any, *arrays: Tensor, **options: Any) -> Tensor:
     """Return a loss whose mean divides by a count, where xloss would divide by the weights' sum.
 
     By the loss itself: a sum that is divided later rounds twice, overflows where the mean does not,
@@ -53,7 +53,7 @@ def _mean_over(count: Any, of: Any, module: Any, *arrays: Tensor, **options: Any
         if torch.compiler.is_compiling():  # a number would make a graph of its own for each count
             count = torch.full((), count, dtype=torch.int64, device=arrays[0].device)
         options["normalizer"] = count
-    loss: Tensor = of(*arrays, reduction=reduction, **options)
+    loss: Tensor = function(*arrays, reduction=reduction, **options)
     return loss
 
 
@@ -125,11 +125,11 @@ class CrossEntropyLoss(_Shown, nn.CrossEntropyLoss):
             "z_loss": self.z_loss,
             "softcap": self.softcap,
         }
-        of = _losses.cross_entropy
+        function = _losses.cross_entropy
         if target.is_floating_point():
             rows = input.numel() // (input.shape[axis] or 1)
-            return _mean_over(rows, of, self, input, target, **options)
-        loss: Tensor = of(input, target, reduction=self.reduction, **options)
+            return _mean_over(rows, function, self, input, target, **options)
+        loss: Tensor = function(input, target, reduction=self.reduction, **options)
         return loss
 
 
@@ -162,8 +162,8 @@ class BCEWithLogitsLoss(_Shown, nn.BCEWithLogitsLoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits and targets of one shape."""
         options = {"sample_weight": self.weight, "pos_weight": self.pos_weight}
-        of = _losses.binary_cross_entropy_with_logits
-        return _mean_over(input.numel(), of, self, input, target, **options)
+        function = _losses.binary_cross_entropy_with_logits
+        return _mean_over(input.numel(), function, self, input, target, **options)
 
 
 class BCELoss(_Shown, nn.BCELoss):
@@ -176,8 +176,8 @@ class BCELoss(_Shown, nn.BCELoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of probabilities and targets of one shape."""
-        of = _losses.binary_cross_entropy
-        return _mean_over(input.numel(), of, self, input, target, sample_weight=self.weight)
+        function = _losses.binary_cross_entropy
+        return _mean_over(input.numel(), function, self, input, target, sample_weight=self.weight)
 
 
 class KLDivLoss(_Shown, nn.KLDivLoss):
@@ -205,8 +205,8 @@ class MultiLabelSoftMarginLoss(_Shown, nn.MultiLabelSoftMarginLoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits (..., C) and bits of the same shape."""
-        of = _losses.binary_cross_entropy_with_logits
-        loss = _mean_over(input.numel(), of, self, input, target, sample_weight=self.weight)
+        function = _losses.binary_cross_entropy_with_logits
+        loss = _mean_over(input.numel(), function, self, input, target, sample_weight=self.weight)
         if self.reduction == "none":
             return loss.mean(-1)
         return loss / (input.shape[-1] or 1) if self.reduction == "sum" else loss
