@@ -8,6 +8,7 @@ from itertools import chain
 
 from hatchling.builders.wheel import WheelBuilder
 
+import xloss
 from fresh import said
 from places import ROOT
 
@@ -81,12 +82,5 @@ def test_importing_xloss_imports_nothing_optional():
     assert "array_api_compat.numpy" not in loaded  # costs twice what all of xloss may
 
 
-def test_readme_begins_with_two_lines_that_run():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"^```sh\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    lines = block[1].splitlines()
-    assert len(lines) == 2
-    assert all(line.startswith("python3 -m venv .venv && .venv/bin/pip install") for line in lines)
-    assert '".[cli,conformance,jax]" && .venv/bin/xloss eval examples/' in lines[0]
-    assert '".[test]" -c tests/constraints.txt && ' in lines[1]
-    assert "pytest" in lines[1]
+def test_the_version_is_that_of_the_package():
+    assert xloss.__version__ == PROJECT["version"]
