@@ -12,40 +12,11 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any
 
 from places import ROOT
 
 TABLE, PAGE = ROOT / "docs" / "names.toml", ROOT / "docs" / "names.md"
-
-
-class Call(NamedTuple):
-    """Expressions of a library that give the same number, and the xloss call that gives it too."""
-
-    peers: list[str]
-    ours: str
-    differs: str  # the situations in which they differ, in *italics*, and remarks
-
-    @property
-    def situations(self) -> list[str]:
-        return re.findall(r"\*([^*]+)\*", self.differs)
-
-
-class Names(NamedTuple):
-    """Names of a library for which there is no xloss call."""
-
-    names: list[str]
-    because: str
-
-
-class Difference(NamedTuple):
-    """An example of a situation in which a library and xloss give different results."""
-
-    situation: str
-    peer: str
-    peer_gives: str
-    ours: str
-    ours_gives: str
 
 
 @dataclass(frozen=True)
@@ -53,35 +24,25 @@ class Library:
     """What the table says of one library; an entry of another form is a TypeError."""
 
     name: str
-    calls: list[Call]
+    calls: list[tuple[list[str], str, str]]  # theirs, ours, and in what they differ
     backends: tuple[str, ...] = ("numpy",)
     modules: dict[str, str] = field(default_factory=dict)
     listed: dict[str, str] = field(default_factory=dict)
     also: tuple[str, ...] = ()
     about: str = ""
-    not_offered: tuple[Names, ...] = ()
-    outside: tuple[Names, ...] = ()
-    differences: tuple[Difference, ...] = ()
-
-    @classmethod
-    def of(cls, *, calls, not_offered=(), outside=(), differences=(), **given) -> Library:
-        return cls(
-            calls=[Call(*row) for row in calls],
-            not_offered=tuple(Names(*row) for row in not_offered),
-            outside=tuple(Names(*row) for row in outside),
-            differences=tuple(Difference(*row) for row in differences),
-            **given,
-        )
+    not_offered: tuple[tuple[list[str], str], ...] = ()  # names, and why there is no xloss call
+    outside: tuple[tuple[list[str], str], ...] = ()
+    # A situation, their call and what it gives, ours and what it gives.
+    differences: tuple[tuple[str, str, str, str, str], ...] = ()
 
     @cached_property
     def names(self) -> set[str]:
         """Every dotted name that a first cell mentions."""
-        cells = [call.peers for call in self.calls]
-        cells += [row.names for row in (*self.not_offered, *self.outside)]
+        cells = [row[0] for row in (*self.calls, *self.not_offered, *self.outside)]
         return {name for cell in cells for expression in cell for name in dotted(expression)}
 
     def page(self) -> str:
-        calls = [(code(*c.peers), code(c.ours), c.differs) for c in self.calls]
+        calls = [(code(*theirs), code(ours), differs) for theirs, ours, differs in self.calls]
         calls += [(code(*n), f"not offered, because {why}", "") for n, why in self.not_offered]
         outside = [(code(*names), why) for names, why in self.outside]
         shown = [(d[0], *map(code, d[1:])) for d in self.differences]
@@ -114,8 +75,8 @@ def dotted(expression: str) -> set[str]:
 
 def read(text: str) -> tuple[str, dict[str, Library]]:
     """Return the page's introduction and the libraries by name."""
-    content = tomllib.loads(text)
-    return content["intro"], {given["name"]: Library.of(**given) for given in content["library"]}
+    content: dict[str, Any] = tomllib.loads(text)
+    return content["intro"], {given["name"]: Library(**given) for given in content["library"]}
 
 
 def inputs(intro: str) -> str:
