@@ -9,7 +9,7 @@ from places import ROOT
 
 FOLDER = ROOT / "tests" / "rules"
 PAGE = (FOLDER / "README.md").read_text(encoding="utf-8")
-RULES = dict(re.findall(r"^\| (?!rule |---)(.+?) \| (.+) \|$", PAGE, re.M))
+RULES = dict(re.findall(r"^\| (?!rule |claim |---)(.+?) \| (.+) \|$", PAGE, re.M))
 
 
 def nightly(nodes):
