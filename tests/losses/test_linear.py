@@ -12,25 +12,27 @@ import pytest
 
 import xloss
 from libraries import across
-from linear_cases import CLASSES, ROWS, WIDTH, B, T, W, X, Y, check, expected
+from linear_cases import B, T, W, X, Y, held
 from xloss._arrays.context import context
 from xloss.core.linear import LOGITS_BUDGET_BYTES, Linear, block_rows
+
+(ROWS, WIDTH), CLASSES = X.shape, len(W)
 
 
 @across()
 @pytest.mark.parametrize("rows", [(), (2, 3), (0,)], ids=str)
 def test_rows_of_any_shape(lib, rows):
-    """One row without an axis, rows of two axes, no row."""
-    x = np.resize(X, (*rows, WIDTH))
-    y = np.resize(np.abs(Y) % CLASSES, rows)
-    value, (gx, gw) = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1))(
-        lib.like(x), lib.like(W), lib.like(y), reduction="none", block_rows=2
-    )
-    flat = x.reshape(-1, WIDTH)
-    want = expected(flat, W, y.reshape(-1), None, {"reduction": "none"})
-    check(lib.host(value), want.value.reshape(rows), want.value_off.reshape(rows), "value")
-    check(lib.host(gx), want.grads["x"].reshape(x.shape), want.off["x"].reshape(x.shape), "x")
-    check(lib.host(gw), want.grads["weight"], want.off["weight"], "weight")
+    """One row without an axis, rows of two axes, no row: as if they stood below each other."""
+    x, y = np.resize(X, (*rows, WIDTH)), np.resize(abs(Y) % CLASSES, rows)
+    run, how = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1)), {"reduction": "none"}
+    made = []
+    for features, labels in ((x, y), (x.reshape(-1, WIDTH), y.reshape(-1))):
+        value, grads = run(lib.like(features), lib.like(W), lib.like(labels), block_rows=2, **how)
+        made.append([lib.host(a) for a in (value, *grads)])
+    assert made[0][0].shape == rows
+    assert made[0][1].shape == x.shape
+    for got, flat in zip(*made, strict=True):
+        np.testing.assert_allclose(got.reshape(flat.shape), flat, rtol=2e-6, atol=1e-6)
 
 
 @across()
@@ -50,10 +52,8 @@ def test_float64_features_compute_in_float64(lib):
     """Whatever the weight's dtype; each gradient in its argument's."""
     x, w = lib.array(X, "float64"), lib.array(W, "float32")
     value, (gx, gw) = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1))(x, w, lib.like(Y))
-    want = expected(X, W, Y, None, {}, eps=2.0**-52)
-    assert [lib.dtype_of(a) for a in (value, gx, gw)] == ["float64", "float64", "float32"]
-    check(lib.host(value), want.value, want.value_off, "value")
-    check(lib.host(gx), want.grads["x"], want.off["x"], "x")
+    held({"value": lib.host(value), "x": lib.host(gx)}, dtype="float64")
+    assert lib.dtype_of(gw) == "float32"
 
 
 def test_blocks_are_chosen_from_the_shape_and_stay_in_their_room():
@@ -75,13 +75,13 @@ ERRORS = [
     ("features", {"features": [[1.0]]}, TypeError),
     ("features", {"features": np.float64(1.0)}, ValueError),
     ("weight", {"weight": W.astype(int)}, TypeError),
-    ("weight", {"weight": W[:, :4]}, ValueError),
+    ("weight", {"weight": W[:, :3]}, ValueError),
     ("weight", {"weight": W[0]}, ValueError),
     ("weight", {"weight": W[:0]}, ValueError),
     ("bias", {"bias": B[:3]}, ValueError),
     ("bias", {"bias": 1.0}, TypeError),
     ("targets", {"targets": Y[:3]}, ValueError),
-    ("targets", {"targets": T[:, :4]}, ValueError),
+    ("targets", {"targets": T[:, :3]}, ValueError),
     ("block_rows", {"block_rows": 0}, ValueError),
     ("block_rows", {"block_rows": 2.0}, TypeError),
     ("block_rows", {"block_rows": "all"}, TypeError),

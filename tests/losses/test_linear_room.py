@@ -39,7 +39,7 @@ class Operations(torch.utils._python_dispatch.TorchDispatchMode):
 @pytest.mark.parametrize("place", ["cuda", "host"])
 def test_a_16_bit_weight_is_never_whole_in_float32(place, way, large, monkeypatch):
     """Nor its gradient, where there is no room; and no tensor core waits for a float32 product."""
-    x, w, y = (a.clone() for a in large[:3])
+    x, w, y = (a.clone() for a in large)
     monkeypatch.setattr(cutting, "WEIGHT_CHUNK", w.numel() // 8)
     monkeypatch.setattr(cutting, "GPU_BUDGET_BYTES", 4 * 16 * w.shape[0])
     seen = Operations()
@@ -63,7 +63,7 @@ def test_a_product_that_cannot_add_to_float32_adds_pieces(large, monkeypatch):
     """PyTorch 2.8 refuses a float32 sum beside 16-bit factors."""
     from xloss.backends.torch import linear_products as products
 
-    x, w, y, _ = large
+    x, w, y = large
     with on("cuda"):
         want = gradients(x, w, y, block_rows=16)[1][1]
         monkeypatch.setattr(products, "_adds_in_float32", lambda device, dtype: False)
