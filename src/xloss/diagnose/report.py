@@ -80,6 +80,3 @@ class Findings:
     def all(self) -> tuple[Finding, ...]:
         """Return the findings in the order in which they were made."""
         return tuple(self._found.values())
-
-    def __len__(self) -> int:
-        return len(self._found)

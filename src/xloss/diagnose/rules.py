@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from ..core.call import LossCall
 from ..core.options import Operands
 from ..core.row_blocks import block_operands, block_slices
 from ..core.softmax import softcapped
-from ..evaluation.exact_sum import Sum
 from ..evaluation.rows import Measured, host
+from ..losses._call import evaluate
 from .report import Finding, Findings
 
 Values = npt.NDArray[Any]
@@ -42,69 +43,56 @@ def look(call: LossCall, got: Measured, found: Findings, start: tuple[int, ...])
             found.marked(rule, why, mask.reshape(losses.shape), here)
 
 
-def conclude(
-    got: Measured, found: Findings, reduction: str, divisor: float | None, dtype: str
-) -> float | None:
-    """Return the reduced loss, and add findings about it that are not about single rows."""
+def conclude(call: LossCall, got: Measured, found: Findings) -> float | None:
+    """Return the loss of the call, and add findings about it that are not about single rows."""
+    normalizer = None if call.normalizer is None else float(host(call.normalizer))
+    every = partial(Finding, count=got.losses.size, positions=())
     # Under a normalizer a row counts whose label has class weight 0: smoothing gives it a loss.
-    if not np.any(got.weights) and not (divisor is not None and np.any(got.losses)):
+    if not np.any(got.weights) and (normalizer is None or not np.any(got.losses)):
         why = "no row is present and has a weight"
-        found.add(Finding("nothing_counted", got.losses.size, (), why))
-    if reduction == "none":
+        found.add(every("nothing_counted", explanation=why))
+    if call.options.reduction == "none":
         return None
-    total, weight = Sum.of(got.losses).high, Sum.of(got.weights).high
-    below = 1.0 if reduction == "sum" else weight if divisor is None else divisor
-    if divisor is not None and not 0 < divisor < np.inf:
-        why = f"normalizer is {divisor:g}"
-        found.add(Finding("bad_normalizer", got.losses.size, (), why))
-    with np.errstate(all="ignore"):
-        empty = reduction == "mean" and weight == 0 and not divisor
-        loss = 0.0 if empty else float((np.float64(total) / below).astype(dtype))
-    if not np.isfinite(loss) and not len(found):
-        why = f"the rows add up to more than any {dtype}"
-        found.add(Finding("overflow", got.losses.size, (), why))
+    if normalizer is not None and not 0 < normalizer < np.inf:
+        found.add(every("bad_normalizer", explanation=f"normalizer is {normalizer:g}"))
+    loss = float(host(evaluate(call)))
+    if not np.isfinite(loss) and not found.all():
+        why = f"the rows add up to more than any {dtype_name(call.cx.compute_dtype)}"
+        found.add(every("overflow", explanation=why))
     return loss
 
 
-def _block(o: Operands, losses: Values, weights: Values | None, call: LossCall) -> Iterator[Hit]:
-    """Yield the rules that apply to a block of rows."""
-    options, cx = call.options, call.cx
+def _block(o: Operands, losses: Values, weights: Values | None, call: LossCall) -> list[Hit]:
+    """Return the rules that apply to a block of rows."""
+    options, cx, hits = call.options, call.cx, list[Hit]()
     targets = host(o.targets) if options.indexed else None
     keep = np.ones(losses.shape, dtype=bool)
-    if options.indexed and options.ignore_index is not None:
+    if targets is not None and options.ignore_index is not None:
         keep &= targets != options.ignore_index
     if o.where is not None:
         keep &= host(o.where)
-    explained = np.zeros_like(keep)
     if o.sample_weight is not None:
         scale = host(cx.cast(o.sample_weight, cx.compute_dtype))
         keep &= scale != 0
-        odd = _odd(scale) & keep
-        explained |= odd
-        yield "bad_sample_weight", odd, "sample_weight is NaN, infinite or negative"
+        why = "sample_weight is NaN, infinite or negative"
+        hits.append(("bad_sample_weight", _odd(scale) & keep, why))
     if targets is not None:
         odd = ((targets < 0) | (targets >= call.classes)) & keep
-        explained |= odd
-        if odd.any():
-            other = "" if options.ignore_index is None else f" and not {options.ignore_index}"
-            value = int(targets[odd][0])
-            yield (
-                "label_out_of_range",
-                odd,
-                f"a label, as the first {value}, is not in [0, {call.classes}){other}: the loss "
-                "is NaN",
-            )
-            targets = np.where(odd, 0, targets)
-    else:
-        t = cx.cast(
-            o.targets, cx.compute_dtype
-        )  # on the array's own device: only affected rows are copied to the host
+        other = "" if options.ignore_index is None else f" and not {options.ignore_index}"
+        first = "".join(map(str, targets[odd][:1]))
+        why = (
+            f"a label, as the first {first}, is not in [0, {call.classes}){other}: the loss is NaN"
+        )
+        hits.append(("label_out_of_range", odd, why))
+        targets = np.where(odd, 0, targets)
+    else:  # on the array's own device: only affected rows are copied to the host
+        t = cx.cast(o.targets, cx.compute_dtype)
         odd = host(cx.xp.any(~(t >= 0) | (t == np.inf), axis=-1)) & keep
-        explained |= odd
-        yield "bad_target", odd, "a target is NaN, infinite or negative: no probability"
+        why = "a target is NaN, infinite or negative: no probability"
+        hits.append(("bad_target", odd, why))
     failed = keep & ~np.isfinite(losses)
     if not failed.any():
-        return
+        return hits
     z = _rows(o.x, failed, cx, lambda x: softcapped(x, options, cx))
     if targets is None:
         asked = _rows(o.targets, failed, cx, lambda t: cx.cast(t, cx.compute_dtype))
@@ -113,15 +101,11 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: LossCall) 
     for rule, of_failed, why in _from_logits(z, asked, weights, call):
         mask = np.zeros_like(keep)
         mask[failed] = of_failed
-        explained |= mask
-        if rule != "bad_weight":
-            yield rule, mask, why
-    yield (
-        "overflow",
-        failed & ~explained,
-        "nothing is wrong with the row, but its loss is larger than any "
-        f"{dtype_name(cx.compute_dtype)}",
-    )
+        hits.append((rule, mask, why))
+    unexplained = failed & ~np.any([mask for _, mask, _ in hits], axis=0)
+    why = "nothing is wrong with the row, but its loss is larger than any "
+    hits.append(("overflow", unexplained, why + dtype_name(cx.compute_dtype)))
+    return hits
 
 
 def _from_logits(
@@ -160,6 +144,7 @@ def _from_logits(
     broken = ~np.isfinite(share)
     if not options.indexed:
         asked = np.ones_like(asked)  # a target of 0 times a weight of inf or NaN is NaN
+    # Named already, by its class.
     yield "bad_weight", np.any(asked & broken, axis=-1), ""
 
 
