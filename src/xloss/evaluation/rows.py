@@ -18,7 +18,7 @@ from .._arrays.inspect import (
     compiling,
     dtype_name,
     gathered,
-    is_traced,
+    is_tracer,
     is_wrapper,
     library,
     namespace,
@@ -26,9 +26,8 @@ from .._arrays.inspect import (
 )
 from ..core.call import LossCall
 from ..core.linear import present_rows
-from ..core.options import UNIT_COTANGENT, Operands, Outputs
+from ..core.options import UNIT_COTANGENT, Outputs
 from ..core.powers import decompose
-from ..core.row_blocks import block_operands, block_slices
 from ..core.targets import prepare
 from ..core.weights import balance, moderate
 from ..gradients import prepared as call_of
@@ -45,8 +44,8 @@ class Measured:
     losses: npt.NDArray[np.float64]  # (*rows), 0 where absent
     weights: npt.NDArray[np.float64]  # W, 0 where absent
     right: npt.NDArray[np.bool_]
-    # Returns (*rows) on the logits' device: the first class of the largest logit; of a binary loss
-    # 0 or 1. Few ask for it, and then it may take a pass over the logits.
+    # Returns (*rows) on the logits' device, or the host: the first class of the largest logit; of a
+    # binary loss 0 or 1. Few ask for it, and then it may take a pass over the logits.
     predicted: Callable[[], Array]
 
 
@@ -66,49 +65,26 @@ def prepared_for(
 
 def measure(call: LossCall) -> Measured:
     """Return loss, weight and prediction of each row."""
-    cx, classes = call.cx, call.classes
-    xp = cx.xp
+    cx, xp = call.cx, call.cx.xp
     call, shift, sample = _balanced(call)
-    o = call.operands
-    rows = tuple(o.x.shape[:-1] if classes else o.x.shape)
+    columns: Any  # losses, weights, whether the prediction is right
     with cx.quiet():
         if cx.library == "dask":
             from ..backends.dask import backend as dask
 
-            *computed, predicted = dask.facts(call)
-            numbers = np.array(computed, dtype=np.float64)
-            return _measured(numbers, shift, sample, lambda: predicted)
-        if call.options.kind == "cross_entropy" and call.options.rest is None:
-            losses, made = backends.of_tokens(call).tokens(call, _ASKED)
-            facts = [
-                cx.cast(xp.asarray(a), cx.sum_dtype) for a in (losses, made.weight, made.correct)
-            ]
-            numbers = np.array(host(xp.stack(facts)), dtype=np.float64)  # one transfer
-            return _measured(numbers, shift, sample, partial(_top_class, o.x))
-        losses = xp.asarray(backends.of(call).value(call))
-        if not cx.inplace_ok:
-            weights, right, predicted = _facts(o, call)
+            *columns, lazy = dask.facts(call)
+            predicted: Callable[[], Array] = lazy.compute
         else:
-            parts = [
-                _facts(block_operands(xp, o, block, classes), call)
-                for block in block_slices(rows, classes, cx)
-            ]
-            weights, right, predicted = (
-                xp.reshape(xp.concat([p[i] for p in parts]), rows) for i in range(3)
-            )
-    facts = [cx.cast(losses, cx.sum_dtype), weights, cx.cast(right, cx.sum_dtype)]
-    numbers = np.array(host(xp.stack(facts)), dtype=np.float64)
-    return _measured(numbers, shift, sample, lambda: predicted)
-
-
-def _measured(
-    numbers: npt.NDArray[np.float64],
-    shift: int,
-    sample: Array | None,
-    predicted: Callable[[], Array],
-) -> Measured:
-    """Multiply losses and weights by the factors that `_balanced` took out of the call."""
-    with np.errstate(all="ignore"):
+            if call.options.kind == "cross_entropy" and call.options.rest is None:
+                losses, made = backends.of_tokens(call).tokens(call, _ASKED)
+                columns = losses, made.weight, made.correct
+                predicted = partial(_top_class, call.operands.x)
+            else:
+                columns, predicted = _facts(call)
+            stacked = xp.stack([cx.cast(xp.asarray(a), cx.sum_dtype) for a in columns])
+            columns = host(stacked)  # one transfer
+    numbers = np.array(columns, dtype=np.float64)
+    with np.errstate(all="ignore"):  # the factors that were taken out of the call
         if sample is not None:
             numbers[:2] *= host(sample)
         if shift:
@@ -149,9 +125,12 @@ def _top_class(x: Array) -> Array:
     return xp.argmax(cx.cast(x, cx.compute_dtype), axis=-1)
 
 
-def _facts(o: Operands, call: LossCall) -> tuple[Array, Array, Array]:
-    """Return W of each row, whether the prediction is the label, and the prediction."""
-    cx = call.cx
+def _facts(call: LossCall) -> tuple[tuple[Array, Array, Array], Callable[[], Array]]:
+    """Return loss and W of each row, whether the prediction is the label, and the prediction.
+
+    All rows at once: few ask for these losses, and `xloss eval` for a block of rows at a time.
+    """
+    cx, o = call.cx, call.operands
     xp = cx.xp
     t = prepare(o, call.options, cx, call.classes)
     x = cx.cast(o.x, cx.compute_dtype)
@@ -170,7 +149,8 @@ def _facts(o: Operands, call: LossCall) -> tuple[Array, Array, Array]:
     weights = t.row_weight
     if weights is None:
         weights = xp.ones_like(predicted, dtype=cx.sum_dtype)
-    return weights, predicted == cx.cast(labels, predicted.dtype), predicted
+    right = predicted == cx.cast(labels, predicted.dtype)
+    return (backends.of(call).value(call), weights, right), lambda: predicted
 
 
 def constant(x: Array) -> Array:
@@ -182,22 +162,14 @@ def constant(x: Array) -> Array:
 def at_hand(name: str, x: Any) -> Any:
     """Return an argument whose values can be read: the whole of a DTensor; other wrappers raise."""
     xp = namespace(x)
-    if xp is not None and library(xp) == "tensorflow":
-        if is_traced(x, "tensorflow"):
-            raise TypeError(
-                f"{name}: a tensor that tf.function traces has no values here that can be read; "
-                "pass eager tensors, outside of it"
-            )
-        return x
-    if xp is None or library(xp) != "torch" or compiling():
+    if xp is None or compiling():
         return x
     x = gathered(x)
-    if is_traced(x, "torch") and not foreign(
-        name, x, xp
-    ):  # anything else is refused by its own check
+    # What is no array that can be computed on is refused by its own check.
+    if is_tracer(x, library(xp)) and not foreign(name, x, xp):
         raise TypeError(
-            f"{name}: {type(x).__name__} on device {x.device} has no values here that can be read; "
-            "pass plain tensors, outside of any transformation"
+            f"{name}: {type(x).__name__} has no values here that can be read; pass plain arrays, "
+            "outside of any transformation"
         )
     return x
 
