@@ -13,11 +13,13 @@ from xloss_conformance.run import run
 from xloss_conformance.xloss_subjects import Xloss
 
 
-def hold(name: str, dtype: str, cases: list[Case], gradient: str = "closed form") -> int:
+def hold(
+    name: str, dtype: str, cases: list[Case], gradient: str = "closed form", engine: str = ""
+) -> int:
     """Judge xloss on arrays of a library that may be one of these; return how many cases passed."""
     made, there = adapter(name), libraries._made
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(libraries, "_made", lambda other: made if other == name else there(other))
-        report = run([Xloss(name, dtype, gradient)], cases, deviations=read(FILE))
+        report = run([Xloss(name, dtype, gradient, engine)], cases, deviations=read(FILE))
     assert not report.failures, "\n".join(map(explained, report.failures))
     return sum(verdict.status == "pass" for verdict in report.verdicts)
