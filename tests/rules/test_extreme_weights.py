@@ -1,75 +1,92 @@
 """A mean does not depend on the scale of the weights: tiny, huge and subnormal ones alike.
 
-Expected is the oracle's mean with weights near 1: times a power of two, they are the same mean.
+On every library each loss is held to moderate weights, and cross_entropy to extreme ones, by the
+suite (family "range"), which judges these cases too.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 
 import xloss
-from expected import LOSSES, close, expected, inputs, labels, loss, shape, targets
-from libraries import Library
-from xloss import Evaluation, value_and_grad
+from expected import LOSSES, close, expected, inputs, labels, shape, targets
+from judged import hold
+from xloss import Evaluation
+from xloss_conformance.linear import LINEAR, pack
+from xloss_conformance.model import Case
 
 ROWS, CLASSES = 5, 4
-SMALL, LARGE = -120, 120  # powers of two that float32 has, and whose product with others it has not
+# Powers of two that float32 has, and whose product with others it has not.
+POWERS = SMALL, LARGE = -120, 120
 ROW_WEIGHT = np.array([1.0, 1.5, 0.5, 1.25, 1.75])
 CLASS_WEIGHT = np.array([1.0, 0.5, 1.75, 1.25])
-# On every library each loss is held to moderate weights, and cross_entropy to extreme ones, by the
-# suite (family "range").
-PLACES = pytest.mark.parametrize("lib", ["numpy", "no_x64"], indirect=True)
-OTHERS = pytest.mark.parametrize("lib", ["numpy", "no_x64", "torch", "jax", "dask"], indirect=True)
 
 
-def agrees(lib: Library, name: str, scaled: dict[str, Any], plain: dict[str, Any]) -> None:
-    """Hold value and gradient under the scaled weights to the oracle's under the plain ones."""
+def case(label: str, name: str = "cross_entropy", **options: Any) -> Case:
     x = inputs(name, shape(name, ROWS, CLASSES))
-    t = targets(name, x.shape)
-    want = expected(name, x, t, **plain)
-    x, t = lib.array(x), lib.like(t)
-    value, grad = value_and_grad(loss(name))(x, t, **lib.given(scaled))
-    close(lib.host(value), want.value, within=32)
-    close(lib.host(grad), want.grad, within=32, scale=np.abs(want.grad).max())
+    return Case("range", label, "", x, targets(name, x.shape), name, options)
 
 
-@PLACES
-@pytest.mark.parametrize("power", [SMALL, LARGE])
-@pytest.mark.parametrize("name", LOSSES)
-def test_sample_weights(lib, name, power):
-    agrees(lib, name, {"sample_weight": np.ldexp(ROW_WEIGHT, power)}, {"sample_weight": ROW_WEIGHT})
+def scaled(power: int) -> np.ndarray:
+    return np.ldexp(ROW_WEIGHT, power)
 
 
-@OTHERS
-@pytest.mark.parametrize("power", [SMALL, LARGE])
-@pytest.mark.parametrize("as_array", [False, True])
-def test_a_normalizer_of_the_weights_size(lib, power, as_array):
-    if lib.name == "jax" and power == SMALL and as_array:
-        power += 8  # the same, of fewer bits
-    size = np.ldexp(3.0, power)
-    scaled = {
-        "sample_weight": np.ldexp(ROW_WEIGHT, power),
-        "normalizer": lib.array(size) if as_array else float(size),
-    }
-    agrees(lib, "cross_entropy", scaled, {"sample_weight": ROW_WEIGHT, "normalizer": 3.0})
+@pytest.mark.parametrize("place", ["numpy", "no_x64"])
+def test_sample_weights(place):
+    cases = [
+        case(f"{name}, 2^{power}", name, sample_weight=scaled(power))
+        for name, power in product(LOSSES, POWERS)
+    ]
+    assert hold(place, "float32", cases) == len(cases)
 
 
-@OTHERS
-def test_a_huge_weight_that_nothing_meets_changes_nothing(lib):
-    """That of a row whose label is ignored, or of a class that is no row's."""
-    x, t = inputs("cross_entropy", (ROWS, CLASSES)), labels(ROWS, CLASSES - 1)
-    t[1] = -100
-    want = expected("cross_entropy", x, t)
+def beside() -> list[Case]:
+    """Normalizers of the weights' size, weights that nothing meets, the linear loss."""
+    sizes = [(power, np.ldexp(3.0, power)) for power in POWERS]
+    cases = [case(f"2^{p}", sample_weight=scaled(p), normalizer=float(n)) for p, n in sizes]
+    cases += [
+        case(f"2^{p}, 0-d", sample_weight=scaled(p), normalizer=np.array(n)) for p, n in sizes
+    ]
     rows, classes = np.full(ROWS, 1e-38), np.full(CLASSES, 1e-38)
     rows[1] = classes[-1] = 1e38
-    for weights in ({"sample_weight": rows}, {"weight": classes}):
-        if lib.name == "dask" and "weight" not in weights:
-            continue  # its labels are read in their chunks alone; the row's weight is a bound
-        got = xloss.cross_entropy(lib.array(x), lib.like(t), **lib.given(weights))
-        close(lib.host(got), want.value, within=32)
+    for name, weight in (("sample_weight", rows), ("weight", classes)):
+        ignored = case(f"a huge {name} that nothing meets", **{name: weight})
+        ignored.targets[:] = labels(ROWS, CLASSES - 1)
+        ignored.targets[1] = -100
+        cases.append(ignored)
+    x, w = inputs("cross_entropy", (ROWS, 2), 1), inputs("cross_entropy", (CLASSES, 2))
+    packed = pack(x, w, np.zeros(CLASSES))
+    for size in (1e-38, 1e38):
+        given = {"sample_weight": np.full(ROWS, size), "class_weight": np.full(CLASSES, size)}
+        y = labels(ROWS, CLASSES)
+        cases.append(Case("range", f"{size}, linear", "", packed, y, LINEAR, given))
+    return cases
+
+
+@pytest.mark.parametrize("place", ["numpy", "no_x64", "torch", "jax", "dask in threes"])
+def test_what_stands_beside_the_weights(place):
+    assert hold(place, "float32", beside()) == len(beside())
+
+
+@pytest.mark.parametrize(("place", "engine"), [("numpy", ""), ("no_x64", ""), ("torch", "generic")])
+def test_a_weight_far_below_the_largest_does_not_become_zero(place, engine):
+    """Its row is present, and says so where it is NaN."""
+    far = case("far", sample_weight=np.array([2.0**120, 2.0**-125, 1.0, 0.0, 1.5]))
+    far.x[1] = np.nan
+    # Of a gradient the least may be taken for more than it is.
+    assert hold(place, "float32", [replace(far, value_only=True)], engine=engine) == 1
+
+
+@pytest.mark.parametrize("place", ["numpy", "strict"])
+def test_a_float64_normalizer_may_be_far_from_the_weights(place):
+    for power in (-300, 300):
+        far = case("far", sample_weight=scaled(200), normalizer=2.0**power)
+        assert hold(place, "float64", [far]) == 1
 
 
 @pytest.mark.parametrize("lib", ["numpy", "device1", "torch", "jax"], indirect=True)
@@ -88,18 +105,6 @@ def test_an_evaluation_and_a_count(lib, power):
     np.testing.assert_allclose(got.weight, 2 * weight * 2.0 ** (2 * power), rtol=1e-12)
     count = lib.host(xloss.effective_count(lib.like(t), sample_weight=both["sample_weight"]))
     np.testing.assert_allclose(count, np.ldexp(np.sum(ROW_WEIGHT), power), rtol=1e-6)
-
-
-@OTHERS
-def test_linear_cross_entropy(lib):
-    features, matrix = inputs("cross_entropy", (ROWS, 2), 1), inputs("cross_entropy", (CLASSES, 2))
-    t = labels(ROWS, CLASSES)
-    want = expected("cross_entropy", features @ matrix.T, t).value
-    arrays = lib.array(features), lib.array(matrix), lib.like(t)
-    for size in (1e-38, 1e38):
-        by_row, by_class = lib.array(np.full(ROWS, size)), lib.array(np.full(CLASSES, size))
-        got = xloss.linear_cross_entropy(*arrays, sample_weight=by_row, class_weight=by_class)
-        close(lib.host(got), want, within=64)
 
 
 @pytest.mark.parametrize("power", [SMALL, LARGE])
@@ -121,24 +126,3 @@ def test_autodiff_that_sums_rounded_rows(power):
     ]
     for grad in grads:
         close(grad.numpy(), want.grad, within=32, scale=np.abs(want.grad).max())
-
-
-@pytest.mark.parametrize("lib", ["numpy", "no_x64", "torch_generic"], indirect=True)
-def test_a_weight_far_below_the_largest_does_not_become_zero(lib):
-    """Its row is present, and says so where it is NaN."""
-    x, t = inputs("cross_entropy", (ROWS, CLASSES)), lib.like(labels(ROWS, CLASSES))
-    x[1] = np.nan
-    weights = lib.array([2.0**120, 2.0**-125, 1.0, 0.0, 1.5])
-    assert np.isnan(lib.host(xloss.cross_entropy(lib.array(x), t, sample_weight=weights)))
-
-
-@pytest.mark.parametrize("lib", ["numpy", "strict"], indirect=True)
-@pytest.mark.parametrize("power", [-300, 300])
-def test_a_float64_normalizer_may_be_far_from_the_weights(lib, power):
-    x, t = inputs("cross_entropy", (ROWS, CLASSES)), labels(ROWS, CLASSES)
-    want = expected("cross_entropy", x, t, sample_weight=ROW_WEIGHT, reduction="sum").value
-    weights = lib.array(ROW_WEIGHT * 2.0**200, "float64")
-    for normalizer in (2.0**power, lib.array(2.0**power, "float64")):
-        options = {"sample_weight": weights, "normalizer": normalizer}
-        got = xloss.cross_entropy(lib.array(x, "float64"), lib.like(t), **options)
-        close(np.ldexp(lib.host(got), power - 200), want, "float64")
