@@ -23,10 +23,7 @@ def test_a_row_of_no_probability_is_nothing_beside_an_infinity(option):
     assert np.isfinite(gradients[1]).all()
 
 
-HOST = pytest.mark.parametrize("lib", ["numpy", "strict", "torch"], indirect=True)
-
-
-@HOST
+@pytest.mark.parametrize("lib", ["numpy", "strict", "torch"], indirect=True)
 @pytest.mark.parametrize("name", CLASS)
 def test_an_infinite_weight_is_nan_and_a_normalizer_of_zero_inf_without_a_warning(lib, name):
     x, y = lib.array(inputs(name, (2, 4))), lib.array([1, 2], "int32")
@@ -36,15 +33,3 @@ def test_an_infinite_weight_is_nan_and_a_normalizer_of_zero_inf_without_a_warnin
             assert np.isnan(lib.host(run(x, y, **given)[0]))
             assert lib.host(run(x, y, **given, reduction="sum")[0]) == inf
         assert lib.host(run(x, y, normalizer=0.0)[0]) == inf
-
-
-@HOST
-def test_a_loss_beyond_float32_is_infinite_without_a_warning(lib):
-    x = lib.array(np.full((4, 1), -3e38))
-    y = lib.array(np.zeros(4), "int32")
-    for run in (value_and_grad(xloss.nll_loss), lambda *a, **k: (xloss.nll_loss(*a, **k),)):
-        assert lib.host(run(x, y, reduction="sum")[0]) == inf
-        assert lib.host(run(x, y, normalizer=1.0)[0]) == inf
-        assert lib.host(run(x, y)[0]) == np.float32(3e38)
-        rows = lib.host(run(x, y, reduction="none", weight=lib.array([4.0]))[0])
-        assert rows.tolist() == [inf] * 4

@@ -1,4 +1,4 @@
-"""Targets of a few classes a row: beside features, bad indices, axes, bits, refusals.
+"""Targets of a few classes a row: beside features, bad indices, axes, refusals.
 
 What they are worth is held by the suite's family "top k".
 """
@@ -21,7 +21,6 @@ LISTED = np.array(
     [[0.5, 0.125, 0.25], [0.25, 0.0, 0.5], [0.125, 9.0, 0.25], [0.5, 0.25, 0.25], [0.375] * 3]
 )
 without_numba = xloss.engines()["cpu"] is not None
-ENGINES = ["generic", pytest.param("cpu", marks=pytest.mark.skipif(without_numba, reason="Numba"))]
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "all": {
@@ -97,23 +96,6 @@ def test_the_slots_stand_where_the_classes_do() -> None:
     np.testing.assert_allclose(value, want, rtol=1e-15)
     for g, h in zip(got, grads, strict=True):
         np.testing.assert_allclose(g, np.moveaxis(h, -1, 1), rtol=1e-14)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("rest", ["zero", "uniform"])
-def test_a_rows_bits_do_not_depend_on_the_batch(rest: Any, engine: str, dtype: str) -> None:
-    rng = np.random.default_rng(5)
-    z = rng.normal(size=(300, 1000)).astype(dtype)
-    indices, probs = rng.integers(0, 1000, (300, 4)), rng.random((300, 4)) / 4
-    with xloss.use_engine(engine):
-        both = value_and_grad(cross_entropy)
-        rows, g = both(z, TopKTargets(indices, probs, rest), reduction="none")
-        for i in (0, 7, 299):
-            part = slice(i, i + 1)
-            one, h = both(z[part], TopKTargets(indices[part], probs[part], rest), reduction="none")
-            assert one.tobytes() == rows[part].tobytes()
-            assert h.tobytes() == g[part].tobytes()
 
 
 @pytest.mark.parametrize(
