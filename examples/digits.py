@@ -17,6 +17,7 @@ It needs scikit-learn. Of torch, jax, array_api_strict and cupy, those that are 
 
 import argparse
 import importlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,29 +60,25 @@ def train(loss_and_gradient, matrix, bias, steps):
 # ---- What differs from library to library: how autodiff is asked for ----------------------------
 
 
-def torch_autodiff(images, labels):
+def torch_autodiff(loss):
     import torch
 
-    def loss_and_gradient(matrix, bias):
-        matrix, bias = matrix.requires_grad_(), bias.requires_grad_()
-        loss = objective(images, labels, matrix, bias)
-        by_matrix, by_bias = torch.autograd.grad(loss, (matrix, bias))
-        matrix, bias = matrix.requires_grad_(False), bias.requires_grad_(False)
-        return loss.detach(), by_matrix, by_bias
+    differentiated = torch.func.grad_and_value(loss, argnums=(0, 1))
+
+    def loss_and_gradient(*parameters):
+        gradients, value = differentiated(*parameters)
+        return value, *gradients
 
     return loss_and_gradient
 
 
-def jax_autodiff(images, labels):
+def jax_autodiff(loss):
     import jax
-
-    def loss(matrix, bias):
-        return objective(images, labels, matrix, bias)
 
     differentiated = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
 
-    def loss_and_gradient(matrix, bias):
-        value, gradients = differentiated(matrix, bias)
+    def loss_and_gradient(*parameters):
+        value, gradients = differentiated(*parameters)
         return value, *gradients
 
     return loss_and_gradient
@@ -128,7 +125,7 @@ def run(steps):
             y = xp.asarray(labels)
             ways = {"value_and_grad": closed_form(xp, x, y)}
             if name in AUTODIFF:
-                ways["autodiff"] = AUTODIFF[name](x, y)
+                ways["autodiff"] = AUTODIFF[name](partial(objective, x, y))
             for way, loss_and_gradient in ways.items():
                 start = xp.asarray(np.zeros((64, 10), dtype)), xp.asarray(np.zeros(10, dtype))
                 curve, matrix, bias = train(loss_and_gradient, *start, steps)

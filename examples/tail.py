@@ -1,12 +1,11 @@
 """Draw what a confident row costs: the error of each loss against the lead of the true class.
 
-    python examples/tail.py [--out docs/tail.svg]
+    python examples/tail.py
 
 Rows of two float32 logits, 0 and the lead; the exact loss is log1p(exp(-lead)). It needs
 matplotlib, SciPy, PyTorch and optax.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,8 @@ from scipy.special import log_softmax
 
 import xloss
 
+OUT = Path(__file__).parents[1] / "docs" / "tail.svg"
 LEADS = np.arange(0, 30.25, 0.25, dtype=np.float32)
-
-
 LOGITS = np.stack([np.zeros_like(LEADS), LEADS], axis=-1)
 LABELS = np.ones(len(LEADS), np.int64)
 TENSORS = torch.tensor(LOGITS), torch.tensor(LABELS)
@@ -37,10 +35,6 @@ def errors(losses):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    here = Path(__file__).parents[1]
-    parser.add_argument("--out", type=Path, default=here / "docs" / "tail.svg")
-    options = parser.parse_args()
     import matplotlib
 
     matplotlib.use("Agg")
@@ -60,8 +54,8 @@ def main():
         title="From a lead of 17 on, other float32 losses are exactly 0",
     )
     axes.legend(loc="center right")
-    figure.savefig(options.out, metadata={"Date": None})
-    print(f"drawn into {options.out}; the largest error of xloss: {own.max():.2g}")
+    figure.savefig(OUT, metadata={"Date": None})
+    print(f"drawn into {OUT}; the largest error of xloss: {own.max():.2g}")
 
 
 if __name__ == "__main__":
