@@ -37,8 +37,6 @@ NAMES += ["cupy", "cuda"] if GPU else []
 if "MUTANT_UNDER_TEST" in os.environ:  # mutmut runs them a thousand times: the host, and a device
     NAMES = ["numpy", "no_x64"]
 
-SMALLEST = 2.0**-126  # the smallest normal float32
-
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 SIGNED = ("int8", "int16", "int32", "int64")
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
@@ -66,7 +64,6 @@ class Library:
     module: str  # what the library is imported as
     adapter: str  # what makes and reads its arrays
     reads: bool = True  # validate="auto" reads its targets: a concrete host array
-    lost: float = 0.0  # the least float32 it holds, where smaller ones become 0 on the way
     lacks: frozenset[str] = frozenset()  # dtypes
     engine: str | None = None  # the engine its tests ask for by name
     inside: Callable[[Library], AbstractContextManager[Any]] | None = None
@@ -141,7 +138,7 @@ class Library:
 
 NO_16 = frozenset({"float16", "bfloat16"})
 NO_64 = frozenset({"float64", "int64", "uint64"})
-GPU_LIKE: dict[str, Any] = {"reads": False, "lost": SMALLEST, "lacks": frozenset({"bfloat16"})}
+GPU_LIKE: dict[str, Any] = {"reads": False, "lacks": frozenset({"bfloat16"})}
 KINDS = {
     lib.name: lib
     for lib in (
@@ -154,18 +151,12 @@ KINDS = {
         Library("torch", "torch", "torch"),
         # The generic engine on tensors: what runs on a GPU and inside autograd.
         Library("torch_generic", "torch", "torch", engine="generic"),
-        Library("jax", "jax.numpy", "jax", False, SMALLEST, NO_64),
+        Library("jax", "jax.numpy", "jax", reads=False, lacks=NO_64),
         Library("dask", "dask.array", "dask in threes", reads=False),
         # Eager tensors of the host: the engines read them as NumPy arrays.
         Library("tensorflow", "tensorflow", "tensorflow"),
-        # TensorFlow's own operations, as inside tf.function; they make 0 of subnormal numbers.
-        Library(
-            "tensorflow_generic",
-            "tensorflow",
-            "tensorflow",
-            lost=SMALLEST,
-            engine="generic",
-        ),
+        # TensorFlow's own operations, as inside tf.function.
+        Library("tensorflow_generic", "tensorflow", "tensorflow", engine="generic"),
         # The CUDA engine, whose kernels run on the host, on tensors taken for a GPU's.
         Library("emulated", "torch", "emulated", reads=False, inside=_emulated_gpu),
         Library("cupy", "cupy", "cupy", **GPU_LIKE),
