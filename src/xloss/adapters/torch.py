@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 import xloss
@@ -50,8 +49,6 @@ def _mean_over(count: Any, function: Any, module: Any, *arrays: Tensor, **option
     """
     reduction = "mean" if module.reduction == "batchmean" else module.reduction
     if reduction == "mean":
-        if torch.compiler.is_compiling():  # a number would make a graph of its own for each count
-            count = torch.full((), count, dtype=torch.int64, device=arrays[0].device)
         options["normalizer"] = count
     loss: Tensor = function(*arrays, reduction=reduction, **options)
     return loss
