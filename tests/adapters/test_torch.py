@@ -110,13 +110,6 @@ def test_the_weight_is_a_buffer():
         assert (again.z_loss, again.softcap) == (0.5, None)
 
 
-def test_repr_says_what_is_not_the_default():
-    assert repr(xnn.CrossEntropyLoss()) == "CrossEntropyLoss()"
-    shown = repr(xnn.CrossEntropyLoss(label_smoothing=0.1, reduction="sum", softcap=30.0))
-    assert shown == "CrossEntropyLoss(label_smoothing=0.1, softcap=30.0, reduction='sum')"
-    assert repr(xnn.KLDivLoss(log_target=True)) == "KLDivLoss(log_target=True)"
-
-
 @pytest.mark.parametrize(
     ("name", "options", "target"),
     [

@@ -60,25 +60,25 @@ WAYS = {
 
 
 @pytest.mark.parametrize(
-    ("way", "steps"), [("compute_loss_func", 4), ("patched", 4), ("fused", 1), ("fused", 4)]
+    ("way", "steps", "bf16"),
+    [
+        ("compute_loss_func", 4, False),
+        ("patched", 4, False),
+        ("fused", 1, False),
+        ("fused", 4, False),
+        ("fused", 4, True),
+    ],
 )
-def test_trainer_takes_the_step_of_its_own_loss(tmp_path, way, steps):
-    loss, weights = trained(tmp_path, llama(), batch_size=16, steps=1)
+def test_trainer_takes_the_step_of_its_own_loss(tmp_path, way, steps, bf16):
+    """In mixed precision Accelerate wraps the forward pass and converts what it returns."""
+    loss, weights = trained(tmp_path, llama(), batch_size=16, steps=1, bf16=bf16)
     model = llama()
-    got, stepped = trained(tmp_path, model, batch_size=16 // steps, steps=steps, **WAYS[way](model))
+    how = {"batch_size": 16 // steps, "steps": steps, "bf16": bf16, **WAYS[way](model)}
+    got, stepped = trained(tmp_path, model, **how)
     assert loss == pytest.approx(math.log(VOCABULARY), rel=0.05)  # it guesses still
-    assert got == pytest.approx(loss, rel=1e-6)
-    torch.testing.assert_close(stepped, weights, rtol=0, atol=4e-7)
+    assert got == pytest.approx(loss, rel=2**-8 if bf16 else 1e-6)
+    torch.testing.assert_close(stepped, weights, rtol=0, atol=1e-3 if bf16 else 4e-7)
     assert (stepped - torch.cat([p.ravel() for p in llama().parameters()])).abs().max() > 1e-3
-
-
-def test_trainer_in_mixed_precision(tmp_path):
-    """Accelerate then wraps the forward pass and converts what it returns."""
-    loss, _ = trained(tmp_path, llama(), batch_size=4, steps=4, bf16=True)
-    model = llama()
-    adapter.patch_loss(model, fuse_head=True)
-    got, _ = trained(tmp_path, model, batch_size=4, steps=4, bf16=True)
-    assert got == pytest.approx(loss, rel=2**-8)
 
 
 @pytest.mark.parametrize("fuse_head", [False, True])
@@ -155,7 +155,7 @@ def test_autocast_computes_in_its_dtype():
     model.loss_function = lambda **kw: seen.append(kw["logits"]) or adapter_loss(**kw)
     with torch.autocast("cpu", torch.bfloat16):
         theirs, ours = (m.train()(**batch()).loss for m in (own, model))
-    assert seen[0].features.dtype == seen[0].weight.dtype == torch.bfloat16
+    assert [a.dtype for a in seen[0].factors[:2]] == [torch.bfloat16] * 2
     assert ours.dtype == torch.float32
     torch.testing.assert_close(ours, theirs, rtol=2**-8, atol=0)
     ours.backward()
@@ -236,7 +236,7 @@ def test_what_cannot_be_patched_is_refused():
 @pytest.mark.parametrize("use", [torch.tanh, lambda x: x.shape, lambda x: 2 * x, lambda x: x[0]])
 def test_a_model_that_computes_with_its_logits_is_an_error_not_a_wrong_number(use):
     """As Gemma does, which caps them."""
-    head = adapter._Unmade(None, None, None)
-    assert head.float() is head
-    with pytest.raises((TypeError, AttributeError), match=r"^fuse_head: .* without fuse_head$"):
-        use(head)
+    unmade = torch.empty(0).as_subclass(adapter._Unmade)
+    assert unmade.float() is unmade
+    with pytest.raises(RuntimeError, match=r"^fuse_head: .* without fuse_head$"):
+        use(unmade)

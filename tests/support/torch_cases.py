@@ -11,7 +11,7 @@ import xloss
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 
-SIZES = [(4, 7), (6, 8), (9, 11)]  # no length equals another: those a compiler would tie
+SIZES = [(4, 7), (6, 8), (9, 11), (13, 17)]  # no length equals another: those a compiler would tie
 
 
 def logits(n: int, c: int) -> Any:
@@ -67,7 +67,7 @@ CASES: dict[str, Case] = {
         lambda n, c: (logits(n, 3 * c).reshape(n, c, 3), labels(3 * n, c).reshape(n, 3)),
     ),
     "one sample_weight for all": (
-        lambda x, y, s: xloss.cross_entropy(x, y, sample_weight=s),
+        lambda x, y, s: xloss.cross_entropy(x, y, sample_weight=s, normalizer=x.shape[0] / 2),
         lambda n, c: (logits(n, c), labels(n, c), torch.full((1,), 0.5)),
     ),
     "few classes": (listed, lambda n, c: (logits(n, c), slots(n, c), probs(n, 3) / 2)),
@@ -75,7 +75,9 @@ CASES: dict[str, Case] = {
     "log_loss": (xloss.log_loss, lambda n, c: (probs(n, c), labels(n, c))),
     "focal_loss": (xloss.focal_loss, lambda n, c: (logits(n, c), probs(n, c))),
     "binary": (
-        lambda x, y, p: xloss.binary_cross_entropy_with_logits(x, y, pos_weight=p),
+        lambda x, y, p: xloss.binary_cross_entropy_with_logits(
+            x, y, pos_weight=p, normalizer=x.shape[0]
+        ),
         lambda n, c: (logits(n, c), probs(n, c), row(c)),
     ),
     "binary_cross_entropy": (xloss.binary_cross_entropy, lambda n, c: (probs(n, c), probs(n, c))),
@@ -103,7 +105,7 @@ CASES: dict[str, Case] = {
         lambda n, c: (logits(n, 5), logits(c, 5), labels(n, c)),
     ),
     "linear with a bias": (
-        lambda x, w, y, b: xloss.linear_cross_entropy(x, w, y, bias=b),
+        lambda x, w, y, b: xloss.linear_cross_entropy(x, w, y, bias=b, normalizer=x.shape[0]),
         lambda n, c: (logits(n, 5), logits(c, 5), labels(n, c), row(c)),
     ),
     "linear, n features": (

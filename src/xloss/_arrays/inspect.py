@@ -248,6 +248,12 @@ def is_tracer(x: Array, lib: str) -> bool:
     return lib in ("torch", "tensorflow") and is_traced(x, lib)
 
 
+def is_symbol(x: Any) -> bool:
+    """Tell whether x is a number that PyTorch does not have while it traces."""
+    torch = torch_module()
+    return torch is not None and isinstance(x, (torch.SymInt, torch.SymFloat))
+
+
 def readable(x: Array, xp: Namespace) -> bool:
     """Tell whether an array is a concrete host array, whose values are read at no cost."""
     lib = library(xp)

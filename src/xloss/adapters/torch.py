@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 import xloss
@@ -42,39 +41,19 @@ def _class_axis(x: Tensor) -> int:
     return 1 if x.ndim > 1 else 0
 
 
-def _mean_over(count: Any, function: Any, module: Any, *arrays: Tensor, **options: Any) -> Tensor:
-    """Return a loss whose mean divides by a count, where xloss would divide by the weights' sum.
+def _loss(module: Any, function: Any, *arrays: Tensor, count: Any = None, **options: Any) -> Tensor:
+    """Return a loss with a module's reduction; its mean divides by the count, where one is given.
 
     By the loss itself: a sum that is divided later rounds twice, overflows where the mean does not,
     and gives a gradient that was computed with the loss a cotangent that is not 1.
     """
     reduction = "mean" if module.reduction == "batchmean" else module.reduction
-    if reduction == "mean":
-        if torch.compiler.is_compiling():  # a number would make a graph of its own for each count
-            count = torch.full((), count, dtype=torch.int64, device=arrays[0].device)
-        options["normalizer"] = count
-    loss: Tensor = function(*arrays, reduction=reduction, **options)
+    normalizer = count if reduction == "mean" else None
+    loss: Tensor = function(*arrays, reduction=reduction, normalizer=normalizer, **options)
     return loss
 
 
-_DEFAULTS = {
-    "ignore_index": -100,
-    "label_smoothing": 0.0,
-    "z_loss": 0.0,
-    "softcap": None,
-    "log_target": False,
-    "reduction": "mean",
-}
-
-
-class _Shown:
-    def extra_repr(self) -> str:
-        """Show the options that are not PyTorch's defaults."""
-        found = {name: getattr(self, name, default) for name, default in _DEFAULTS.items()}
-        return ", ".join(f"{k}={v!r}" for k, v in found.items() if v != _DEFAULTS[k])
-
-
-class CrossEntropyLoss(_Shown, nn.CrossEntropyLoss):
+class CrossEntropyLoss(nn.CrossEntropyLoss):
     """:func:`xloss.cross_entropy` in the place of ``torch.nn.CrossEntropyLoss``.
 
     Parameters
@@ -117,23 +96,23 @@ class CrossEntropyLoss(_Shown, nn.CrossEntropyLoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits (N, C, ...) and labels (N, ...) or probabilities."""
         axis = _class_axis(input)
-        options = {
-            "axis": axis,
-            "weight": self.weight,
-            "ignore_index": self.ignore_index,
-            "label_smoothing": self.label_smoothing,
-            "z_loss": self.z_loss,
-            "softcap": self.softcap,
-        }
-        function = _losses.cross_entropy
-        if target.is_floating_point():
-            rows = input.numel() // (input.shape[axis] or 1)
-            return _mean_over(rows, function, self, input, target, **options)
-        loss: Tensor = function(input, target, reduction=self.reduction, **options)
-        return loss
+        rows = input.numel() // (input.shape[axis] or 1)
+        return _loss(
+            self,
+            _losses.cross_entropy,
+            input,
+            target,
+            count=rows if target.is_floating_point() else None,
+            axis=axis,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            z_loss=self.z_loss,
+            softcap=self.softcap,
+        )
 
 
-class NLLLoss(_Shown, nn.NLLLoss):
+class NLLLoss(nn.NLLLoss):
     """:func:`xloss.nll_loss` in the place of ``torch.nn.NLLLoss``, same arguments.
 
     Differs from PyTorch by what the module's docstring lists.
@@ -141,18 +120,12 @@ class NLLLoss(_Shown, nn.NLLLoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of log-probabilities (N, C, ...) and labels (N, ...)."""
-        loss: Tensor = _losses.nll_loss(
-            input,
-            target,
-            axis=_class_axis(input),
-            weight=self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-        )
-        return loss
+        axis, ignored = _class_axis(input), self.ignore_index
+        of = (_losses.nll_loss, input, target)
+        return _loss(self, *of, axis=axis, weight=self.weight, ignore_index=ignored)
 
 
-class BCEWithLogitsLoss(_Shown, nn.BCEWithLogitsLoss):
+class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
     """:func:`xloss.binary_cross_entropy_with_logits` in the place of PyTorch's, same arguments.
 
     The mean divides by the number of elements, as PyTorch's does, whatever the weights. Differs
@@ -162,11 +135,11 @@ class BCEWithLogitsLoss(_Shown, nn.BCEWithLogitsLoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits and targets of one shape."""
         options = {"sample_weight": self.weight, "pos_weight": self.pos_weight}
-        function = _losses.binary_cross_entropy_with_logits
-        return _mean_over(input.numel(), function, self, input, target, **options)
+        of = (_losses.binary_cross_entropy_with_logits, input, target)
+        return _loss(self, *of, count=input.numel(), **options)
 
 
-class BCELoss(_Shown, nn.BCELoss):
+class BCELoss(nn.BCELoss):
     """:func:`xloss.binary_cross_entropy` in the place of ``torch.nn.BCELoss``, same arguments.
 
     The mean divides by the number of elements, as PyTorch's does, whatever the weights. Differs
@@ -176,11 +149,11 @@ class BCELoss(_Shown, nn.BCELoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of probabilities and targets of one shape."""
-        function = _losses.binary_cross_entropy
-        return _mean_over(input.numel(), function, self, input, target, sample_weight=self.weight)
+        of = (_losses.binary_cross_entropy, input, target)
+        return _loss(self, *of, count=input.numel(), sample_weight=self.weight)
 
 
-class KLDivLoss(_Shown, nn.KLDivLoss):
+class KLDivLoss(nn.KLDivLoss):
     """:func:`xloss.kl_div` in the place of ``torch.nn.KLDivLoss``, same arguments.
 
     As in PyTorch "mean" divides by the number of elements, "batchmean" by the first axis' length,
@@ -194,10 +167,10 @@ class KLDivLoss(_Shown, nn.KLDivLoss):
         rows = (input.unsqueeze(-1), target.unsqueeze(-1))
         by_batch = self.reduction == "batchmean" and input.ndim
         count = input.shape[0] if by_batch else input.numel()
-        return _mean_over(count, _losses.kl_div, self, *rows, log_target=self.log_target)
+        return _loss(self, _losses.kl_div, *rows, count=count, log_target=self.log_target)
 
 
-class MultiLabelSoftMarginLoss(_Shown, nn.MultiLabelSoftMarginLoss):
+class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
     """:func:`xloss.binary_cross_entropy_with_logits`, the mean over the last axis, as PyTorch's.
 
     Same arguments; weights are those of classes. Differs by what the module's docstring lists.
@@ -205,14 +178,14 @@ class MultiLabelSoftMarginLoss(_Shown, nn.MultiLabelSoftMarginLoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits (..., C) and bits of the same shape."""
-        function = _losses.binary_cross_entropy_with_logits
-        loss = _mean_over(input.numel(), function, self, input, target, sample_weight=self.weight)
+        of = (_losses.binary_cross_entropy_with_logits, input, target)
+        loss = _loss(self, *of, count=input.numel(), sample_weight=self.weight)
         if self.reduction == "none":
             return loss.mean(-1)
         return loss / (input.shape[-1] or 1) if self.reduction == "sum" else loss
 
 
-class SoftMarginLoss(_Shown, nn.SoftMarginLoss):
+class SoftMarginLoss(nn.SoftMarginLoss):
     """:func:`xloss.binary_cross_entropy_with_logits` of targets -1 and 1, as PyTorch's.
 
     Same arguments. Differs by what the module's docstring lists: PyTorch's overflows to infinity
@@ -221,7 +194,4 @@ class SoftMarginLoss(_Shown, nn.SoftMarginLoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of scores and targets -1 and 1 of one shape."""
-        loss: Tensor = _losses.binary_cross_entropy_with_logits(
-            input, target > 0, reduction=self.reduction
-        )
-        return loss
+        return _loss(self, _losses.binary_cross_entropy_with_logits, input, target > 0)

@@ -13,6 +13,7 @@ from functools import partial
 from types import MethodType
 from typing import Any
 
+import torch
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 from xloss import cross_entropy, linear_cross_entropy
@@ -45,13 +46,7 @@ def causal_lm_loss(
     if labels is None:
         raise ValueError("labels: is None; the dataset or the collator must give every batch some")
     logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
-    return _reduced(
-        cross_entropy,
-        (logits,),
-        _shifted(labels, options.get("ignore_index", -100)),
-        num_items_in_batch,
-        options,
-    )
+    return _model_loss(logits, labels, num_items_in_batch=num_items_in_batch, options=options)
 
 
 def patch_loss(model: Any, *, fuse_head: bool = False, **options: Any) -> None:
@@ -71,7 +66,7 @@ def patch_loss(model: Any, *, fuse_head: bool = False, **options: Any) -> None:
     ------
     ValueError
         The model's loss is another, or its head is no plain ``torch.nn.Linear``.
-    TypeError
+    RuntimeError
         Later, in the forward pass: the model computes with its logits before the loss (scales or
         caps them), and with ``fuse_head`` there are none.
     """
@@ -109,21 +104,6 @@ def _own(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _shifted(labels: Any, ignore_index: int) -> Any:
-    """Return the label of each position: the next token; nothing for the last."""
-    targets = labels.new_full(labels.shape, ignore_index)
-    targets[..., :-1] = labels[..., 1:]
-    return targets
-
-
-def _reduced(loss: Any, of: tuple[Any, ...], targets: Any, count: Any, options: Any) -> Any:
-    """Divide by the count of the whole batch, or take the mean of this one."""
-    targets = targets.to(of[0].device)
-    if hasattr(count, "reshape"):  # under DataParallel the same number once for each GPU
-        count = count.reshape(-1)[0].to(of[0].device)
-    return loss(*of, targets, normalizer=count, **options)
-
-
 def _model_loss(
     logits: Any,
     labels: Any,
@@ -137,53 +117,46 @@ def _model_loss(
 ) -> Any:
     """Compute what a model's own ``loss_function`` does, with the arguments models pass it."""
     options = {"ignore_index": ignore_index, **options}
-    targets = _shifted(labels, options["ignore_index"]) if shift_labels is None else shift_labels
-    if not isinstance(logits, _Unmade):
-        return _reduced(cross_entropy, (logits,), targets, num_items_in_batch, options)
-    options["bias"] = logits.bias
-    of = (logits.features, logits.weight)
-    return _reduced(linear_cross_entropy, of, targets, num_items_in_batch, options)
+    loss: Any = cross_entropy
+    of: Any = (logits,)
+    if isinstance(logits, _Unmade):
+        loss, (*of, options["bias"]) = linear_cross_entropy, logits.factors
+    if shift_labels is None:  # the label of each position is the next token; of the last, none
+        shift_labels = torch.full_like(labels, options["ignore_index"])
+        shift_labels[..., :-1] = labels[..., 1:]
+    device, count = of[0].device, num_items_in_batch
+    if torch.is_tensor(count):  # under DataParallel the same number once for each GPU
+        count = count.reshape(-1)[0].to(device)
+    return loss(*of, shift_labels.to(device), normalizer=count, **options)
 
 
-_REFUSAL = (
-    "fuse_head: the model uses its logits before the loss ({}), but a fused head makes none; call "
-    "patch_loss(model) without fuse_head"
-)
-
-
-class _Unmade:
-    """What a fused head returns for logits: the two factors of the product that is never made.
+class _Unmade(torch.Tensor):
+    """What a fused head returns for logits: the factors of the product that is never made.
 
     A model hands it to its loss. A model that computes with it must not get a wrong number: every
-    operation is an error.
+    operation is an error, but for a conversion to float32, the dtype that it says it has already.
     """
 
-    def __init__(self, features: Any, weight: Any, bias: Any) -> None:
-        self.features, self.weight, self.bias = features, weight, bias
-
-    def float(self) -> _Unmade:
-        """Stay: the loss is computed in float32 at least."""
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(_REFUSAL.format(name))
-
-    def _refuse(self, *_: Any) -> Any:
-        raise TypeError(_REFUSAL.format("in arithmetic"))
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _refuse
-    __neg__ = __getitem__ = __setitem__ = _refuse
+    factors: tuple[Any, Any, Any]  # features, weight, bias
 
     @classmethod
-    def __torch_function__(cls, function: Any, *_: Any) -> Any:
-        raise TypeError(_REFUSAL.format(function.__name__))
+    def __torch_function__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function in (torch.Tensor.float, torch.Tensor.dtype.__get__):  # type: ignore[attr-defined]
+            return super().__torch_function__(function, types, args, kwargs)  # type: ignore[no-untyped-call]
+        raise RuntimeError(
+            f"fuse_head: the model uses its logits before the loss ({function.__name__}), but a "
+            "fused head makes none; call patch_loss(model) without fuse_head"
+        )
 
 
 def _fuse(model: Any) -> None:
     """Let the head pass its factors on where the model is training and has labels."""
     head = model.get_output_embeddings()
-    if f"{type(head).__module__}.{type(head).__name__}" != "torch.nn.modules.linear.Linear":
-        raise ValueError(f"model: its head is {type(head).__name__}, expected torch.nn.Linear")
+    kind = type(head)
+    if kind is not torch.nn.Linear:
+        raise ValueError(f"model: its head is {kind.__name__}, expected torch.nn.Linear")
     if "forward" in head.__dict__:
         raise ValueError("model: its head's forward has been replaced already, by another library")
     head.forward = MethodType(_head_forward, head)
@@ -216,4 +189,6 @@ def _head_forward(head: Any, input: Any) -> Any:
     # Under autocast the product would be of another dtype than its factors: that of no rows says.
     dtype = multiply(input.reshape(-1, input.shape[-1])[:0]).dtype
     bias = None if head.bias is None else head.bias.to(dtype)
-    return _Unmade(input.to(dtype), head.weight.to(dtype), bias)
+    made = torch.empty(0).as_subclass(_Unmade)
+    made.factors = input.to(dtype), head.weight.to(dtype), bias
+    return made

@@ -23,6 +23,7 @@ from .._arrays.inspect import (
     compiling,
     device,
     dtype_name,
+    is_symbol,
     is_tracer,
     library,
     namespace,
@@ -31,7 +32,7 @@ from .._arrays.inspect import (
 )
 from ..engines.memory_checks import check_storage
 from ._hints import fixed_hint
-from ._lengths import is_empty, is_length, same_length, same_shape
+from ._lengths import is_empty, is_length, is_negative, same_length, same_shape
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -275,7 +276,11 @@ def reduction(value: Any, normalizer: Any, cx: Context, first: str) -> tuple[str
         return value, None
     if value != "mean":
         raise ValueError(f'normalizer: needs reduction="mean", got reduction={value!r}')
-    if isinstance(normalizer, Real) and not isinstance(normalizer, (bool, np.generic)):
+    known = isinstance(normalizer, Real) and not isinstance(normalizer, (bool, np.generic))
+    if is_symbol(normalizer) or (known and compiling() and not is_negative(normalizer)):
+        # An array: a number would make a graph of its own for each of its values.
+        return value, cx.xp.full((), normalizer, dtype=cx.sum_dtype, device=cx.device)
+    if known:
         return value, number("normalizer", normalizer, 0.0)
     n = _number_array("normalizer", normalizer, cx, first, "a number or a 0-d array")
     if tuple(n.shape) != ():

@@ -37,3 +37,10 @@ def is_empty(n: Any) -> bool:
 
         return torch_sizes.is_empty(n)
     return bool(n == 0)
+
+
+def is_negative(n: Any) -> bool:
+    """Tell whether a number that a compiler may not have is known to be below 0."""
+    from ..backends.torch import sizes as torch_sizes
+
+    return torch_sizes.is_below(n, 0)

@@ -94,7 +94,7 @@ def test_pytorch_s_own_checks(classes: int, soft: bool, reduction: str, saves: s
     """Schema, autograd registration, fake kernel and the compiler's view, by opcheck."""
     z, t = data(classes, "bfloat16" if soft else "float64", soft=soft)
     weighed = (WEIGHT[classes], SAMPLE, WHERE) if classes == MANY else (None, None, None)
-    numbers = (None, None, None if soft else -100, 0.125, 0.0625, 5.0, reduction)
+    numbers = (None, None if soft else -100, 0.125, 0.0625, 5.0, reduction)
     operations = torch.ops.xloss
     torch.library.opcheck(operations.cross_entropy.default, (z, t, *weighed, *numbers, saves))
     plain = (z.detach(), t, *weighed, *numbers)

@@ -50,7 +50,9 @@ def served(name: str, unbacked: bool = False, **how: Any) -> int:
 
 
 @pytest.mark.parametrize("dynamic", [None, True])
-@pytest.mark.parametrize("name", ["cross_entropy", "linear"])
+@pytest.mark.parametrize(
+    "name", ["cross_entropy", "linear", "one sample_weight for all", "binary", "linear with a bias"]
+)
 def test_graphs_that_serve_all_lengths(name: str, dynamic: bool | None) -> None:
     """Left to itself, the compiler makes a second graph when it sees a second length."""
     assert served(name, dynamic=dynamic) == (1 if dynamic else 2)

@@ -29,7 +29,7 @@ from . import gradient_ahead
 from .autograd import GRADIENT, NOTHING, STATS, run
 from .following import asked_once, exporting, levels, transforming
 from .numpy_views import home, with_numpy_views
-from .sizes import is_at_most
+from .sizes import is_below
 from .softmax_rules import mapped, one_by_one
 
 DEVICE = "cuda"
@@ -42,25 +42,21 @@ ARRAYS = (
     "Tensor x, Tensor targets, Tensor? class_weight, Tensor? sample_weight, Tensor? where, "
     "Tensor? normalizer"
 )
-NUMBERS = (
-    "float? number, SymInt? ignore_index, float label_smoothing, float z_loss, float? softcap, "
-    "str reduction"
-)
+NUMBERS = "SymInt? ignore_index, float label_smoothing, float z_loss, float? softcap, str reduction"
 ARGUMENTS = f"{ARRAYS}, {NUMBERS}"
-COUNT = 6  # arrays, and numbers
+COUNT = 6  # arrays
 
 
 def arguments(call: LossCall) -> tuple[Any, ...]:
     """Return all that a call is, one by one, as an operation takes it."""
-    s, n = call.options, call.normalizer
-    denominator = (None, n) if isinstance(n, float) else (n, None)
-    numbers = (s.ignore_index, s.label_smoothing, s.z_loss, s.softcap)
-    return (*call.operands[:5], *denominator, *numbers, s.reduction)
+    s = call.options
+    numbers = (s.ignore_index, s.label_smoothing, s.z_loss, s.softcap, s.reduction)
+    return (*call.operands[:5], call.normalizer, *numbers)
 
 
 def described(*given: Any) -> LossCall:
     """Return the call that `arguments` stand for."""
-    *arrays, normalizer, number, ignore, label_smoothing, z_loss, softcap, reduction = given
+    *arrays, normalizer, ignore, label_smoothing, z_loss, softcap, reduction = given
     o = Operands(*arrays)
     options = Options(
         "cross_entropy",
@@ -72,9 +68,8 @@ def described(*given: Any) -> LossCall:
         reduction=reduction,
         engine=asked_now(),
     )
-    n = normalizer if number is None else number
     cx = context(o.x, namespace(o.x))
-    return LossCall("cross_entropy", options, cx, o, o.x.shape[-1], normalizer=n)
+    return LossCall("cross_entropy", options, cx, o, o.x.shape[-1], normalizer=normalizer)
 
 
 def _looked_at(call: LossCall) -> LossCall:
@@ -143,7 +138,7 @@ def _saved(call: LossCall) -> str:
     of_rows = call.options.reduction == "none"
     if call.operands.x.device.type == DEVICE:
         return STATS if of_rows else LAUNCH
-    if is_at_most(call.classes, cpu.save_stats_from):
+    if is_below(call.classes, cpu.save_stats_from):
         return NOTHING if of_rows else GRADIENT
     return STATS
 
@@ -285,7 +280,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]
 def _backward(ctx: Any, cotangent: Tensor, _: Any) -> tuple[Any, ...]:
     arrays, kept = ctx.saved_tensors[:COUNT], list(ctx.saved_tensors[COUNT:])
     gradient = cross_entropy_backward(cotangent, kept, *arrays, *ctx.options)
-    return gradient, *(None,) * (2 * COUNT)
+    return gradient, *(None,) * (COUNT + len(ctx.options) - 1)
 
 
 cross_entropy.register_autograd(_backward, setup_context=_keep)
@@ -300,7 +295,7 @@ def _mapped(operation: Any, first: int) -> None:
 
     def rule(info: Any, dims: tuple[int | None, ...], *args: Any) -> Any:
         shared = {first + 2, first + 5}  # the class weights, the normalizer
-        if args[first + 11] != "none" or any(dims[i] is not None for i in shared):
+        if args[first + 10] != "none" or any(dims[i] is not None for i in shared):
             return one_by_one(operation, info, dims, *args)
         return mapped(operation, info, dims, *args, shared=shared)
 

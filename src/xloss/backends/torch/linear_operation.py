@@ -108,7 +108,7 @@ def _returned(g: Array, a: Array) -> Array:
 @operation.register_fake
 def _shapes(*args: Any) -> list[Array]:
     # Nothing of xloss is called here: a compiler that traces must not depend on our caches.
-    x, cotangent, reduction, wanted, rank = args[0], args[9], args[15], args[18], args[19]
+    x, cotangent, reduction, wanted, rank = args[0], args[9], args[14], args[17], args[18]
     acc = torch.float64 if x.dtype == torch.float64 else torch.float32
     rows = tuple(x.shape[:-1])
     if rank is not None:
@@ -132,14 +132,14 @@ def _shapes(*args: Any) -> list[Array]:
 
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.options, ctx.each = inputs[10:18], inputs[15] == "none"
+    ctx.options, ctx.each = inputs[10:17], inputs[14] == "none"
     ctx.dtypes = [None if inputs[i] is None else inputs[i].dtype for i in _PLACES]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*(inputs[:9] if ctx.each else output[1:]))
 
 
 def _backward(ctx: Any, cotangents: Any) -> Any:
-    out: list[Any] = [None] * 20
+    out: list[Any] = [None] * 19
     cotangent, wanted = cotangents[0], [ctx.needs_input_grad[i] for i in _PLACES]
     if cotangent is None:
         return tuple(out)

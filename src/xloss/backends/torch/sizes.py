@@ -23,10 +23,10 @@ def is_length(m: Any, n: int) -> bool:
     return bool(decide(m == n))
 
 
-def is_at_most(m: Any, n: int) -> bool:
-    """Tell whether a length is known to be no more than this number."""
+def is_below(m: Any, n: int) -> bool:
+    """Tell whether a length or a number is known to be less than this one."""
     decide = getattr(symbolic_shapes, "guard_or_false", bool)
-    return bool(decide(m <= n))
+    return bool(decide(m < n))
 
 
 def is_empty(n: Any) -> bool:
