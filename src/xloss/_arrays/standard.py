@@ -158,7 +158,7 @@ class Context(NamedTuple):
         own = OWN_SUMS.get(self.library)
         return None if own is None else own(x)
 
-    def bits(self, x: Array, dtype: Any) -> Array | None:
+    def bits(self, x: Array, dtype: Any) -> Any:
         """Return an array's bits as a dtype of the same width, None where the library cannot.
 
         The standard has no such view, and 0-d lazy arrays cannot be viewed.
