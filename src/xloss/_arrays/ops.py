@@ -244,10 +244,9 @@ class TensorflowContext(Context):
         """Put values at x[..., indices] by the backend's namespace."""
         return self.xp.scatter_many(x, indices, values, first)
 
-    @property
-    def own_powers(self) -> Any:
-        """Return the backend's module, which uses TensorFlow's bitwise operations."""
-        return self.xp.own_powers
+    def bits(self, x: Array, dtype: Any) -> Array:
+        """Return a tensor's bits as another dtype."""
+        return self.xp.bitcast(x, dtype)
 
     def row_count(self, x: Array, classes: int) -> Any:
         """Return the number of rows, a tensor where tf.function does not know it yet."""

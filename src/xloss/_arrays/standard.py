@@ -158,13 +158,12 @@ class Context(NamedTuple):
         own = OWN_SUMS.get(self.library)
         return None if own is None else own(x)
 
-    @property
-    def own_powers(self) -> Any:
-        """Return a module with `decompose` and `power_of_2` where core.powers' cannot be used.
+    def bits(self, x: Array, dtype: Any) -> Any:
+        """Return an array's bits as a dtype of the same width, None where the library cannot.
 
-        That is where only a library's own operations reach the bits of a number.
+        The standard has no such view, and 0-d lazy arrays cannot be viewed.
         """
-        return None
+        return x.view(dtype) if hasattr(x, "view") and not hasattr(x, "compute") else None
 
     @property
     def fuses_sums(self) -> bool:

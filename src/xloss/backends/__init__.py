@@ -10,7 +10,8 @@ for classes that are split over ranks. `eager` takes what a package does not off
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from functools import cache
+from importlib import import_module
 from typing import Any, Literal, Protocol, TypeAlias
 
 from .._arrays.context import Context
@@ -19,7 +20,6 @@ from ..core.call import LossCall
 from ..core.options import Outputs
 from ..core.reduce import sum_once
 from ..core.token_stats import Tokens
-from .eager import dense
 
 __all__ = ["Backend", "Loss", "Whole", "of", "of_loss", "of_tokens", "square_sum"]
 
@@ -57,15 +57,13 @@ class Backend(Whole, Protocol):
 
 def of_loss(call: LossCall, cotangent: Any = None) -> Loss:
     """Return the backend that takes a loss, or its gradients for a cotangent."""
-    if call.memory is not None and (cotangent is None or not spread(cotangent)):
-        return _remembered(call)
+    memory = call.memory
+    if memory is not None and (cotangent is None or not spread(cotangent)):
+        found: Loss = memory.get("backend") or memory.setdefault("backend", of(call))
+        return found
     if call.cx.library == "torch":
         _refuse_dtensors(call, cotangent)
-    form = _form(call)
-    if form == "dense":
-        return of(call)
-    packages = _EXCHANGING if form == "sharded" else _PACKAGES
-    found: Loss = packages.get(call.cx.library, _eager)(form)
+    found = _module(call.cx.library, _form(call))
     return found
 
 
@@ -73,22 +71,20 @@ def of_tokens(call: LossCall) -> Whole:
     """Return the backend that takes the statistics of rows whose classes are all here."""
     if call.cx.library == "torch":
         _refuse_dtensors(call)
-    if call.linear is None:
-        return of(call)
-    found: Whole = _PACKAGES.get(call.cx.library, _eager)("linear")
+    found: Whole = _module(call.cx.library, "dense" if call.linear is None else "linear")
     return found
 
 
 def of(call: LossCall) -> Backend:
     """Return the backend that takes whole logits of the call's library."""
-    package = _PACKAGES.get(call.cx.library)
-    return dense if package is None else package("dense")
+    found: Backend = _module(call.cx.library, "dense")
+    return found
 
 
 def square_sum(cx: Context, x: Array) -> Array:
     """Sum the squares of all elements."""
     if cx.library == "jax":  # compiled as one function, so that no array of squares is stored
-        total: Array = _jax("dense").square_sum(x)
+        total: Array = _module("jax", "dense").square_sum(x)
         return total
     return sum_once(cx, x * x)
 
@@ -100,15 +96,6 @@ def _form(call: LossCall) -> Form:
     if call.group is not None:
         return "sharded"
     return "dtensor" if spread(call.operands.x) else "dense"
-
-
-def _remembered(call: LossCall) -> Backend:
-    """Return the backend of a call that is remembered with others of the same fingerprint."""
-    assert call.memory is not None
-    found: Backend | None = call.memory.get("backend")
-    if found is None:
-        found = call.memory["backend"] = of(call)
-    return found
 
 
 def _refuse_dtensors(call: LossCall, cotangent: Any = None) -> None:
@@ -136,12 +123,22 @@ def _refuse_dtensors(call: LossCall, cotangent: Any = None) -> None:
             )
 
 
-# One function a package, which imports a module when the first call needs it: xloss imports no
-# array library that its caller does not use. They are import statements, not calls of
-# importlib.import_module, because torch.compile traces through them.
+# What the packages offer, but for PyTorch's. Every other library is taken by `eager`, and so are
+# exchanges between ranks where a library has none of its own.
+_OFFERED = {
+    *("jax.backend", "jax.linear", "jax.sharded", "dask.backend", "dask.linear"),
+    *("cupy.backend", "cupy.linear", "tensorflow.backend", "tensorflow.linear"),
+}
 
 
-def _torch(form: Form) -> Any:
+def _module(library: str, form: Form) -> Any:
+    """Return the module that takes logits of a form, imported when the first call needs it.
+
+    xloss imports no array library that its caller does not use.
+    """
+    if library != "torch":
+        return _imported(library, form)
+    # By import statements, because torch.compile traces through them.
     if form == "dense":
         from .torch import backend
 
@@ -155,40 +152,10 @@ def _torch(form: Form) -> Any:
     return linear if form == "linear" else sharded
 
 
-def _jax(form: Form) -> Any:
-    from .jax import backend, linear, sharded
-
-    return {"dense": backend, "linear": linear, "sharded": sharded}[form]
-
-
-def _dask(form: Form) -> Any:
-    from .dask import backend, linear
-
-    return linear if form == "linear" else backend
-
-
-def _cupy(form: Form) -> Any:
-    from .cupy import backend, linear
-
-    return linear if form == "linear" else backend
-
-
-def _tensorflow(form: Form) -> Any:
-    from .tensorflow import backend, linear
-
-    return linear if form == "linear" else backend
-
-
-def _eager(form: Form) -> Any:
-    from .eager import linear, sharded
-
-    return {"dense": dense, "linear": linear, "sharded": sharded}[form]
-
-
-# The registry: a library's name, and its package. Every other library is taken by `eager`, and so
-# are exchanges between ranks where a library has none of its own.
-_EXCHANGING: dict[str, Callable[[Form], Any]] = {"torch": _torch, "jax": _jax}
-_PACKAGES = {**_EXCHANGING, "dask": _dask, "cupy": _cupy, "tensorflow": _tensorflow}
+@cache
+def _imported(library: str, form: Form) -> Any:
+    own = f"{library}.{'backend' if form == 'dense' else form}"
+    return import_module(f".{own if own in _OFFERED else f'eager.{form}'}", __name__)
 
 
 def _tensorflow_namespace(x: Any) -> Namespace | None:

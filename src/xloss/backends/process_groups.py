@@ -17,8 +17,13 @@ T = TypeVar("T")
 class Group(Protocol):
     """What a group of ranks offers. The arrays that it returns are new, and may be written to."""
 
-    rank: Any  # an int; an array where one compiled program runs on all ranks
-    size: int
+    @property
+    def rank(self) -> Any:
+        """Return this rank's number: an array where one compiled program runs on all ranks."""
+
+    @property
+    def size(self) -> int:
+        """Return the number of ranks."""
 
     def agree(self, facts: tuple[int, ...]) -> list[tuple[int, ...]]:
         """Return the facts of every rank, in rank order; each gives equally many numbers."""

@@ -95,8 +95,8 @@ def evaluated(
     options, cx = call.options, call.cx
     cot: Any = 1.0 if cotangent is None else cx.cast(cotangent, cx.sum_dtype)
     if options.reduction == "none":
-        outcome = run(outputs._replace(rows=True), Cotangent(cot))
-        return cx.plain(outcome.rows), outcome
+        outcome = run(outputs._replace(rows=value), Cotangent(cot))
+        return cx.plain(outcome.rows) if value else None, outcome
     if options.reduction == "sum":
         outcome = run(outputs._replace(total=value), Cotangent(cot))
         return reduced(call, outcome.total, None) if value else None, outcome

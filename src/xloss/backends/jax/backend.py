@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from ..._arrays.inspect import Array
 from ...core import elementwise as binary
 from ...core.call import LossCall
 from ...core.formula import formula_gradients
-from ...core.options import Cotangent, Operands, Options, Outputs
+from ...core.options import Cotangent, Operands, Outputs
 from ...core.reduce import exact_sum
 from ...core.token_stats import Tokens
 from ...core.weights import mean_weights
@@ -27,18 +27,10 @@ from .mesh import EVERYWHERE, automatic, spread_as
 from .softmax_rules import slot_parts, softmax_parts
 
 
-class Static(NamedTuple):
-    """What a compiled function is specialised on."""
-
-    options: Options
-    classes: int
-    clean: bool  # the labels were looked at
-
-
 def value(call: LossCall) -> Array:
     """Return the loss."""
     choose(call)
-    return _value(call.operands, _denominator(call), _static(call))
+    return _value(call.operands, denominator(call), bare(call))
 
 
 def value_and_grad(
@@ -46,15 +38,15 @@ def value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients."""
     choose(call)
-    n = _denominator(call)
-    got, grads = _value_and_grad(call.operands, n, cotangent, _static(call), wanted)
+    n = denominator(call)
+    got, grads = _value_and_grad(call.operands, n, cotangent, bare(call), wanted)
     return got, {name: default.restore(call, g) for name, g in grads.items()}
 
 
 def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses and the numbers beside them, which are constants to autodiff."""
     choose(call)
-    made: tuple[Array, Tokens] = _tokens(call.operands, _static(call), asked)
+    made: tuple[Array, Tokens] = _tokens(call.operands, bare(call), asked)
     return made
 
 
@@ -68,75 +60,71 @@ def elements(call: LossCall) -> Array:
 def weight(call: LossCall) -> Array:
     """Return the mean's denominator."""
     choose(call)
-    return _weight(call.operands, call.options, call.classes)
+    return _weight(call.operands, bare(call))
 
 
-def _denominator(call: LossCall) -> Any:
+def denominator(call: LossCall) -> Any:
+    """Return the normalizer as a constant."""
     n = call.normalizer
     return None if n is None else jax.lax.stop_gradient(jnp.asarray(n, dtype=call.cx.sum_dtype))
 
 
-def _static(call: LossCall) -> Static:
-    return Static(call.options, call.classes, call.cx.labels_verified)
-
-
-def _call(o: Operands, static: Static, normalizer: Any = None) -> LossCall:
-    """Return the call that a compiled function's arguments describe."""
-    cx = context(o.x, jnp)._replace(labels_verified=static.clean)
-    return LossCall("", static.options, cx, o, static.classes, -1, normalizer)
+def bare(call: LossCall) -> LossCall:
+    """Return a call without its arrays: what a compiled function is specialised on."""
+    cx = call.cx._replace(device=None, values_readable=False)
+    linear, shard = call.linear, call.shard
+    return call.of(Operands(None))._replace(
+        name="",
+        cx=cx,
+        axis=-1,
+        normalizer=None,
+        linear=None if linear is None else linear._replace(weight=None, bias=None),
+        shard=None if shard is None else shard._replace(start=None),
+    )
 
 
 # Compiled for concrete arrays too: run step by step, it would store many arrays as large as the
 # logits.
 @partial(jax.jit, static_argnums=2)
-def _value(o: Operands, normalizer: Any, static: Static) -> Array:
-    return automatic(partial(_reduced, static=static), _spread(o, static), o, normalizer)
+def _value(o: Operands, normalizer: Any, bare: LossCall) -> Array:
+    def run(o: Operands, normalizer: Any) -> Array:
+        call = bare._replace(operands=constants(o), normalizer=normalizer)
+        return followed.value(call, lambda call: _rows(call.operands, bare)[0])
+
+    return automatic(run, spread_loss(o.x, bare), o, normalizer)
 
 
-def _spread(o: Operands, static: Static) -> Any:
+def spread_loss(x: Array, bare: LossCall) -> Any:
     """Return how the value of a loss is spread over a mesh."""
-    each = static.options.reduction == "none"
-    return spread_as(o.x, 1 if static.classes else 0) if each else EVERYWHERE
-
-
-def _reduced(o: Operands, normalizer: Any, static: Static) -> Array:
-    call = _call(_constants(o), static, normalizer)
-    return followed.value(call, lambda call: _rows(call.operands, static)[0])
+    each = bare.options.reduction == "none"
+    return spread_as(x, 1 if bare.classes else 0) if each else EVERYWHERE
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _tokens(o: Operands, static: Static, asked: Outputs) -> tuple[Array, Tokens]:
-    def run(o: Operands) -> tuple[Array, Tokens]:
+def _tokens(o: Operands, bare: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    def run(o: Operands) -> tuple[Array, Any]:
         fixed = jax.tree.map(jax.lax.stop_gradient, o)
-        beside: Any = generic.run(_call(fixed, static), asked).tokens
-        return _rows(_constants(o), static)[0], beside
+        return _rows(constants(o), bare)[0], generic.run(bare.of(fixed), asked).tokens
 
-    made: tuple[Array, Tokens] = automatic(run, spread_as(o.x, 1), o)
-    return made
+    return automatic(run, spread_as(o.x, 1), o)
 
 
 @partial(jax.jit, static_argnums=(3, 4))
 def _value_and_grad(
-    o: Operands, normalizer: Any, cotangent: Any, static: Static, wanted: tuple[str, ...]
+    o: Operands, normalizer: Any, cotangent: Any, bare: LossCall, wanted: tuple[str, ...]
 ) -> tuple[Array, dict[str, Array]]:
-    def run(o: Operands, normalizer: Any, cotangent: Any) -> tuple[Array, dict[str, Array]]:
-        call = _call(o, static)
-        o, normalizer = mean_weights(o, static.options, call.cx, static.classes, normalizer)
-        call = call._replace(operands=o, normalizer=normalizer)
+    def run(o: Operands, n: Any, cotangent: Any) -> tuple[Array, dict[str, Array]]:
+        o, n = mean_weights(o, bare.options, bare.cx, bare.classes, n)
+        call = bare._replace(operands=o, normalizer=n)
         return default.value_and_grad(call, wanted, cotangent)
 
-    grads = {name: spread_as(getattr(o, name)) for name in wanted}
-    out = (_spread(o, static), grads)
-    made: tuple[Array, dict[str, Array]] = automatic(run, out, o, normalizer, cotangent)
-    return made
+    out = spread_loss(o.x, bare), {name: spread_as(getattr(o, name)) for name in wanted}
+    return automatic(run, out, o, normalizer, cotangent)
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def _weight(o: Operands, options: Options, classes: int) -> Array:
-    def run(o: Operands) -> Array:
-        return followed.weight(_call(o, Static(options, classes, clean=False)))
-
-    return automatic(run, EVERYWHERE, o)
+@partial(jax.jit, static_argnums=1)
+def _weight(o: Operands, bare: LossCall) -> Array:
+    return automatic(lambda o: followed.weight(bare.of(o)), EVERYWHERE, o)
 
 
 @jax.jit
@@ -155,7 +143,7 @@ def _elements(x: Array, logarithm: bool) -> Array:
     return automatic(run, spread_as(x), x)
 
 
-def _constants(o: Operands) -> Operands:
+def constants(o: Operands) -> Operands:
     """Stop gradients to the weights, which are constants of the loss."""
     stop = jax.lax.stop_gradient
     names = ("class_weight", "sample_weight", "pos_weight")
@@ -164,23 +152,22 @@ def _constants(o: Operands) -> Operands:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _rows(o: Operands, static: Static) -> tuple[Array, Any]:
+def _rows(o: Operands, bare: LossCall) -> tuple[Array, Any]:
     """Return row losses, and the statistics that make a gradient one pass, if an engine has any."""
-    call = _call(o, static)
-    engine: Any = choose(call)
-    keeps = engine is cpu and 0 not in o.x.shape and jax_ffi.keeps_stats(*static[:2])
+    engine: Any = choose(call := bare.of(o))
+    keeps = engine is cpu and 0 not in o.x.shape and jax_ffi.keeps_stats(call)
     got = engine.run(call, Outputs(rows=True, stats=keeps))
     return got.rows, got.stats
 
 
 @_rows.defjvp
 def _rows_jvp(
-    static: Static, primals: Any, tangents: Any
+    bare: LossCall, primals: Any, tangents: Any
 ) -> tuple[tuple[Array, Any], tuple[Array, Any]]:
     (o,), (v,) = primals, tangents
-    call = _call(o, static)
+    call = bare.of(o)
     options, cx, classes = call.options, call.cx, call.classes
-    rows, saved = made = _rows(o, static)
+    rows, saved = made = _rows(o, bare)
     compiled = choose(call) is cpu and 0 not in o.x.shape
     g = h = None
     if not (compiled and options.indexed):

@@ -19,7 +19,7 @@ from jax.interpreters import ad, batching, mlir
 
 from ..._arrays.inspect import INTEGERS, Array, dtype_name
 from ...core.call import LossCall
-from ...core.options import UNIT_COTANGENT, Cotangent, Options, Outcome, Outputs, Saved
+from ...core.options import UNIT_COTANGENT, Cotangent, Outcome, Outputs, Saved
 from ...core.reduce import exact_sum
 from ...core.targets import safe_labels
 from ...engines import generic
@@ -65,9 +65,10 @@ def run(
 cpu.TRACED["jax"] = run
 
 
-def keeps_stats(options: Options, classes: int) -> bool:
+def keeps_stats(call: LossCall) -> bool:
     """Tell whether a gradient is one pass where an earlier one has left the rows' statistics."""
-    return classes >= cpu.save_stats_from and options.indexed and not options.label_smoothing
+    options = call.options
+    return call.classes >= cpu.save_stats_from and options.indexed and not options.label_smoothing
 
 
 def tangent(v: Array, call: LossCall, saved: Saved) -> Array:

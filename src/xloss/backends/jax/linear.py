@@ -3,59 +3,33 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from ..._arrays.context import context
 from ..._arrays.inspect import Array
 from ...core.call import LossCall
-from ...core.class_shards import Shard
-from ...core.linear import Linear
-from ...core.options import Operands, Options, Outputs
+from ...core.options import Operands, Outputs
 from ...core.token_stats import Tokens
 from ...core.weights import mean_weights
 from ...engines import choose, refuse_compiled
 from ..eager import dense
-from ..eager.linear import NAMES, TWICE, evaluated, of_rows, rounded
+from ..eager.linear import NAMES, TWICE, argument, evaluated, of_rows, rounded
+from .backend import bare, denominator, spread_loss
 from .ffi import SPLIT
 from .linear_blocks import run
-from .mesh import EVERYWHERE, automatic, spread_as
-from .mesh_axis import Axis, varying
+from .mesh import automatic, spread_as
+from .mesh_axis import varying
 
-
-class Arrays(NamedTuple):
-    """The arrays of a call; gradients go to x and soft targets of the operands, weight and bias."""
-
-    operands: Operands
-    weight: Array
-    bias: Array | None
-    normalizer: Array | None
-
-    def named(self) -> dict[str, Array | None]:
-        """Return what gradients go to, by NAMES."""
-        o = self.operands
-        return dict(zip(NAMES, (o.x, self.weight, self.bias, o.targets), strict=True))
-
-    def replaced(self, named: dict[str, Any]) -> Arrays:
-        """Return the arrays with these in the places of their names."""
-        o = self.operands._replace(x=named["x"], targets=named["targets"])
-        return Arrays(o, named["weight"], named["bias"], self.normalizer)
-
-
-class Static(NamedTuple):
-    """What a compiled function is specialised on."""
-
-    options: Options
-    block_rows: int | None
-    axis: str | None  # the mesh axis along which the classes are split
+Named: TypeAlias = dict[str, Any]  # the arrays that gradients go to, by NAMES
+Others: TypeAlias = tuple[Operands, Any]  # the other operands, and the normalizer
+How: TypeAlias = tuple[LossCall, Outputs | None]  # the bare call, and the statistics asked for
 
 
 def value(call: LossCall) -> Array:
     """Return the loss."""
-    made: Array = _computed(*_arguments(call), None)
-    return made
+    return _computed(*_arguments(call), None)
 
 
 def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
@@ -72,72 +46,60 @@ def value_and_grad(
     return both
 
 
-def _arguments(call: LossCall) -> tuple[Arrays, Static]:
+def _arguments(call: LossCall) -> tuple[Named, Others, LossCall]:
     """Return a call as the arguments of a compiled function."""
+    named = {name: argument(call, name) for name in NAMES}
     if call.group is None:
         choose(call)  # an engine that is asked for and cannot take the logits is an error
     else:
         refuse_compiled(call.options, SPLIT)
-    linear, n = call.linear, call.normalizer
-    assert linear is not None
-    n = None if n is None else jnp.asarray(n, dtype=call.cx.sum_dtype)
-    axis = None if call.group is None else call.group.name
-    if axis is not None and axis not in varying(linear.weight):
-        raise ValueError(
-            f"weight: the same along mesh axis {axis!r}, where each device should hold a slice; "
-            "shard_map must know of it (check_vma=True)"
-        )
-    arrays = Arrays(call.operands, linear.weight, linear.bias, n)
-    return arrays, Static(call.options, linear.block_rows, axis)
+        if call.group.name not in varying(named["weight"]):
+            raise ValueError(
+                f"weight: the same along mesh axis {call.group.name!r}, where each device should "
+                "hold a slice; shard_map must know of it (check_vma=True)"
+            )
+    others = call.operands._replace(x=None, targets=None), denominator(call)
+    return named, others, bare(call)
 
 
-def _described(arrays: Arrays, static: Static) -> LossCall:
+def _described(named: Named, others: Others, bare: LossCall) -> LossCall:
     """Return the call that a compiled function's arguments describe."""
-    options, block_rows, name = static
-    o, weight, bias, n = arrays
-    axis = shard = None
-    size = weight.shape[0]
-    if name is not None:
-        axis = Axis(name)
-        shard = Shard(axis.rank * size, size, axis.size * size, size)
-    cx = context(o.x, jnp)
-    o, n = mean_weights(o, options, cx, size if shard is None else shard.classes, n, group=axis)
-    linear = Linear(weight, bias, block_rows)
-    name = "linear_cross_entropy"
-    return LossCall(name, options, cx, o, size, -1, n, linear=linear, shard=shard, group=axis)
+    o, n = others
+    o = o._replace(x=named["x"], targets=named["targets"])
+    classes, group, shard, linear = bare.classes, bare.group, bare.shard, bare.linear
+    if shard is not None:
+        shard, classes = shard._replace(start=group.rank * shard.size), shard.classes
+    o, n = mean_weights(o, bare.options, bare.cx, classes, n, group=group)
+    assert linear is not None
+    linear = linear._replace(weight=named["weight"], bias=named["bias"])
+    return bare._replace(operands=o, normalizer=n, linear=linear, shard=shard)
 
 
-def _spread(x: Array, static: Static) -> Any:
-    """Return how the value of a loss is spread over a mesh."""
-    return spread_as(x, 1) if static.options.reduction == "none" else EVERYWHERE
+@partial(jax.jit, static_argnums=(2, 3))
+def _computed(named: Named, others: Others, bare: LossCall, asked: Outputs | None) -> Any:
+    out = spread_loss(named["x"], bare)
+    return automatic(partial(_followed, (bare, asked)), out, named, others)
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def _computed(arrays: Arrays, static: Static, asked: Outputs | None) -> Any:
-    out = _spread(arrays.operands.x, static)
-    return automatic(partial(_followed, (static, asked)), out, arrays)
-
-
-@partial(jax.jit, static_argnums=(1, 3))
+@partial(jax.jit, static_argnums=(2, 4))
 def _value_and_grad(
-    arrays: Arrays, static: Static, cotangent: Any, wanted: tuple[str, ...]
+    named: Named, others: Others, bare: LossCall, cotangent: Any, wanted: tuple[str, ...]
 ) -> tuple[Array, dict[str, Array]]:
-    def both(arrays: Arrays, cotangent: Any) -> tuple[Array, dict[str, Array]]:
-        call = _described(arrays, static)
+    def both(named: Named, others: Others, cotangent: Any) -> tuple[Array, dict[str, Array]]:
+        call = _described(named, others, bare)
         loss, grads = evaluated(call, partial(run, call), wanted, cotangent)
         return loss, rounded(call, grads)
 
-    named: dict[str, Any] = arrays.named()
-    out = _spread(named["x"], static), {name: spread_as(named[name]) for name in wanted}
-    result: tuple[Array, dict[str, Array]] = automatic(both, out, arrays, cotangent)
-    return result
+    out = spread_loss(named["x"], bare), {name: spread_as(named[name]) for name in wanted}
+    return automatic(both, out, named, others, cotangent)
 
 
-def _made(how: tuple[Static, Outputs | None], arrays: Arrays) -> Any:
+def _made(how: How, named: Named, others: Others) -> Any:
     """Return the loss; where more is asked for, row losses and the numbers beside them."""
-    call = _described(arrays, how[0])
+    bare, asked = how
+    call = _described(named, others, bare)
     compute = partial(run, call, ())
-    return dense.value(call, compute) if how[1] is None else dense.tokens(call, how[1], compute)
+    return dense.value(call, compute) if asked is None else dense.tokens(call, asked, compute)
 
 
 _followed = jax.custom_vjp(_made, nondiff_argnums=(0,))
@@ -154,36 +116,34 @@ def _second_derivative(primals: Any, tangents: Any) -> Any:
     raise RuntimeError(TWICE)
 
 
-def _forward(how: tuple[Static, Outputs | None], given: Any) -> tuple[Any, tuple[Any, ...]]:
+def _forward(how: How, named: Named, others: Any) -> tuple[Any, tuple[Any, ...]]:
     """Return the same, and what the backward pass starts from: gradients, if it is a scalar."""
     wanted = tuple(
         name
-        for name, a in given.named().items()
+        for name, a in named.items()
         if a is not None and a.perturbed and jnp.issubdtype(a.value.dtype, jnp.floating)
     )
-    arrays = jax.tree.map(lambda a: a.value, given)
-    once = {n: a if a is None else _differentiable_once(a) for n, a in arrays.named().items()}
-    arrays = arrays.replaced(once)
+    named, others = jax.tree.map(lambda a: a.value, (named, others))
+    named = {n: a if a is None else _differentiable_once(a) for n, a in named.items()}
     if how[0].options.reduction == "none":
-        return _made(how, arrays), (arrays, dict.fromkeys(wanted))
-    call = _described(arrays, how[0])
+        return _made(how, named, others), (named, others, dict.fromkeys(wanted))
+    call = _described(named, others, how[0])
     loss, grads = evaluated(call, partial(run, call), wanted, None)
-    return loss, (arrays, grads)
+    return loss, (named, others, grads)
 
 
-def _backward(how: tuple[Static, Outputs | None], saved: Any, cotangent: Any) -> Any:
+def _backward(how: How, saved: Any, cotangent: Any) -> Any:
     """Return the gradients times the cotangent of the loss or of row losses."""
     cotangent = cotangent if how[1] is None else cotangent[0]
-    arrays, grads = saved
-    call = _described(arrays, how[0])
+    named, others, grads = saved
+    call = _described(named, others, how[0])
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         grads = {}
     elif how[0].options.reduction == "none":
         grads = of_rows(partial(run, call), tuple(grads), cotangent)
     else:
         grads = {name: g * cotangent for name, g in grads.items()}
-    none = Arrays(Operands(None), None, None, None)
-    return (none.replaced(dict.fromkeys(NAMES) | rounded(call, grads)),)
+    return dict.fromkeys(NAMES) | rounded(call, grads), None
 
 
 _followed.defvjp(_forward, _backward, symbolic_zeros=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,11 @@ from ..._arrays.standard import OWN_SUMS
 from ...core.reduce import halved_sum, rescued
 
 Pair = tuple[Array, Array]
+Made = TypeVar("Made")
 EVERYWHERE: Any = PartitionSpec()  # type: ignore[no-untyped-call]  # the same on every device
 
 
-def automatic(function: Callable[..., Any], out: Any, *trees: Any) -> Any:
+def automatic(function: Callable[..., Made], out: Any, *trees: Any) -> Made:
     """Call a function that leaves to the compiler how each array in it is spread.
 
     An array that is spread along an axis of type Explicit, the default of jax.make_mesh, refuses
@@ -33,7 +34,8 @@ def automatic(function: Callable[..., Any], out: Any, *trees: Any) -> Any:
     named = zip(mesh.axis_names, mesh.axis_types, strict=True)
     axes = tuple(n for n, kind in named if kind == jax.sharding.AxisType.Explicit)
     with jax.sharding.use_abstract_mesh(mesh):
-        return jax.sharding.auto_axes(function, axes=axes, out_sharding=out)(*trees)
+        made: Made = jax.sharding.auto_axes(function, axes=axes, out_sharding=out)(*trees)
+        return made
 
 
 def _explicit_mesh(x: Array) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -16,18 +16,25 @@ def varying(x: Array) -> frozenset[str]:
     return frozenset(kind.vma if found is None else found.varying)
 
 
-class Axis:
+class Axis(NamedTuple):
     """The devices along a named axis: they run one program, so that shapes and options agree."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
+
+    @property
+    def size(self) -> int:
+        """Return the number of devices."""
         try:
-            self.size = int(jax.lax.axis_size(name))
+            return int(jax.lax.axis_size(self.name))
         except NameError as error:
             raise ValueError(
-                f"group: no mesh axis {name!r} here; call inside shard_map over it"
+                f"group: no mesh axis {self.name!r} here; call inside shard_map over it"
             ) from error
-        self.rank: Any = jax.lax.axis_index(name)
+
+    @property
+    def rank(self) -> Any:
+        """Return this device's number, which is known when the program runs."""
+        return jax.lax.axis_index(self.name)
 
     def agree(self, facts: tuple[int, ...]) -> list[tuple[int, ...]]:
         """Return the facts of every rank: the same, as all run one program."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -10,50 +11,86 @@ from ..._arrays.context import functional
 from ..._arrays.inspect import Array
 from ...core import softmax
 from ...core.call import LossCall
-from ...core.options import Outputs
-from ...core.token_stats import Tokens
+from ...core.family import SOFTMAX_KINDS
+from ...core.linear import Linear
+from ...core.options import Operands, Outputs
+from ...core.token_stats import Tokens, mapped
 from ...core.weights import mean_weights
 from ...engines import choose
 from ..eager import dense, followed
-from . import host, rules
+from . import host, rules, tapes
 
 
 def value(call: LossCall) -> Array:
     """Return the loss, which a GradientTape may follow to any order."""
-    if host.takes(call):
-        return host.value(call, traced_value)
-    return traced_value(call)
+    return _computed(call, Outputs())[0]
+
+
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses, which a tape may follow, and the numbers beside them, which it may not."""
+    return _computed(call, asked)
+
+
+def _computed(call: LossCall, beside: Outputs) -> tuple[Array, Any]:
+    """Return the loss, whose gradient is one pass that starts from the saved row statistics."""
+    own, read, made = ready(call)
+    options, engine = call.options, choose(own)
+    save_stats = options.kind in SOFTMAX_KINDS and call.classes >= engine.save_stats_from
+    each, mean = options.reduction == "none", options.reduction == "mean"
+    weight: Any = dense.known_weight(own) if mean else None
+    asked = beside._replace(rows=each, total=not each, weight=mean and weight is None)
+    got = engine.run(own, asked._replace(stats=save_stats))
+    weight = got.weight if weight is None else weight
+    loss = got.rows if each else dense.reduced(own, got.total, weight)
+    arguments = rules.differentiated(call.operands, options)
+
+    def gradients(cotangent: Array) -> tuple[Array, ...]:
+        outputs = Outputs(grad=True, grad_targets=len(arguments) > 1)
+        run = partial(engine.run, own, saved=got.stats)
+        found = dense.evaluated(own, run, outputs, read(cotangent), weight, value=False)[1]
+        return tuple(made(g) for g in (found.grad, found.grad_targets) if g is not None)
+
+    def formula(*arguments: Array) -> Array:
+        return traced_value(call.of(rules.replaced(call.operands, arguments)))
+
+    loss = tapes.followed(made(loss), arguments, formula, gradients)
+    return loss, mapped(made, got.tokens) if got.tokens else None
 
 
 def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, recorded by no tape."""
-    if host.takes(call, cotangent):
-        return host.value_and_grad(call, wanted, cotangent)
-    call = completed(call)
-    call = call.of(type(call.operands)(*map(constant, call.operands)))
-    call = balanced(call)
-    return dense.value_and_grad(call, wanted, constant(cotangent))
+    own, read, made = ready(call, cotangent)
+    loss, grads = dense.value_and_grad(own, wanted, read(cotangent))
+    return made(loss), {name: made(g) for name, g in grads.items()}
 
 
-def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
-    """Return row losses, which a tape may follow, and the numbers beside them, which it may not."""
-    if host.takes(call):
-        return host.tokens(call, traced_value, asked)
-    rows = traced_value(call)
-    call = completed(call)
-    call = call.of(type(call.operands)(*map(constant, call.operands)))
-    return rows, dense.tokens(call, asked)[1]
+def ready(call: LossCall, *others: Any) -> tuple[LossCall, Any, Any]:
+    """Return the call as it is computed, what reads tensors for it, and what makes them.
+
+    On NumPy views, but where a tensor has no values to be read: in operations that no tape follows.
+    """
+    if host.takes(call, *others):
+        return host.numpy_call(call), host.view, host.tensor
+    choose(call)
+    if call.linear is not None:
+        call = call._replace(linear=Linear(*map(constant, call.linear)))
+    call = completed(call.of(Operands(*map(constant, call.operands))))
+    o, n = mean_weights(call.operands, call.options, call.cx, call.classes, call.normalizer)
+    return call._replace(operands=o, normalizer=n), constant, constant
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def elements(call: LossCall) -> Array:
     """Return softmax or its logarithm, which a GradientTape may follow to any order."""
+    x = call.operands.x
     if host.takes(call):
-        return dense.restore(call, host.elements(call, traced_elements))
+        own = host.numpy_call(call)._replace(axis=-1)
+        made = host.tensor(dense.elements(own))
+        return dense.restore(call, tapes.followed(made, (x,), partial(traced_elements, call)))
     choose(call)
-    return dense.restore(call, traced_elements(call, call.operands.x))
+    return dense.restore(call, traced_elements(call, x))
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
@@ -66,7 +103,6 @@ def weight(call: LossCall) -> Array:
 
 def traced_value(call: LossCall) -> Array:
     """Return the loss as a function of row losses, in plain operations."""
-    choose(call)
     return followed.value(completed(call), rules.rows)
 
 
@@ -133,12 +169,6 @@ def completed(call: LossCall, *, by_targets: bool = False) -> LossCall:
     options = call.options._replace(engine=None)
     n = constant(call.normalizer)
     return call._replace(operands=o, options=options, cx=functional(call.cx), normalizer=n)
-
-
-def balanced(call: LossCall) -> LossCall:
-    """Return the call with the weights of a mean scaled to near 1."""
-    o, n = mean_weights(call.operands, call.options, call.cx, call.classes, call.normalizer)
-    return call._replace(operands=o, normalizer=n)
 
 
 def constant(a: Any) -> Any:

@@ -6,7 +6,6 @@ loss alone, and the second computes the logits of each block again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,110 +14,57 @@ import tensorflow as tf
 from ..._arrays.inspect import Array
 from ...core import linear as cutting
 from ...core.call import LossCall
-from ...core.linear import Linear
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Outcome, Outputs
 from ...core.token_stats import Tokens, mapped
 from ..eager import dense, linear_scan
 from ..eager import linear as eager_linear
 from ..eager.linear import evaluated, rounded
-from ..eager.linear_blocks import unchanged
-from . import backend, host, rules, tapes
+from . import backend, rules, tapes
 
 
-def value(call: LossCall, loss: Callable[[LossCall], Array] | None = None) -> Array:
-    """Return the loss; `loss` computes it in another way than `_loss`."""
-    names = _names(call)
+def value(call: LossCall) -> Array:
+    """Return the loss, which a GradientTape may follow to any order."""
+    own, compute, _, made = _ready(call)
+    return _followed(call, made(dense.value(own, partial(compute, own, ()))))
 
-    def forward(*arguments: Array) -> Any:
-        def backward(cotangent: Array) -> Any:
-            if tf.executing_eagerly() and not host.readable(cotangent):
-                return _followed(call, names, arguments, cotangent)
-            return tf.custom_gradient(gradient)(cotangent, *arguments)
 
-        def gradient(cotangent: Array, *arguments: Array) -> Any:
-            grads = _gradients(call, names, cotangent)[1]
-            follow = partial(_followed, call, names)
-            second = partial(tapes.gradients_of_gradients, follow, arguments, cotangent)
-            return tuple(grads[n] for n in names), second
-
-        return (_loss if loss is None else loss)(call), backward
-
-    return tf.custom_gradient(forward)(*(eager_linear.argument(call, n) for n in names))
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses, which a tape may follow, and the numbers beside them, which it may not."""
+    own, compute, _, made = _ready(call)
+    rows, beside = dense.tokens(own, asked, partial(compute, own, ()))
+    return _followed(call, made(rows)), mapped(made, beside)
 
 
 def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, recorded by no tape."""
-    assert call.linear is not None
-    constant = backend.constant
-    linear, o = call.linear, call.operands
-    linear = linear._replace(weight=constant(linear.weight), bias=constant(linear.bias))
-    targets = constant(o.targets) if rules.soft(o, call.options) else o.targets
-    call = call._replace(linear=linear, operands=o._replace(x=constant(o.x), targets=targets))
-    return _gradients(call, wanted, constant(cotangent))
-
-
-def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
-    """Return row losses, which a tape may follow, and the numbers beside them, which it may not."""
-    beside: list[Tokens] = []
-
-    def loss(call: LossCall) -> Array:
-        call, compute, _, made = _ready(call)
-        rows, found = dense.tokens(call, asked, partial(compute, call, ()))
-        beside.append(mapped(made, found))
-        return made(rows)
-
-    rows = value(call, loss)
-    return rows, mapped(tf.stop_gradient, beside[0])
-
-
-def _names(call: LossCall) -> tuple[str, ...]:
-    """Name what gradients go to."""
-    assert call.linear is not None
-    bias = ("bias",) if call.linear.bias is not None else ()
-    targets = ("targets",) if rules.soft(call.operands, call.options) else ()
-    return ("x", "weight", *bias, *targets)
-
-
-def _loss(call: LossCall) -> Array:
-    call, compute, _, made = _ready(call)
-    loss: Array = made(dense.value(call, partial(compute, call, ())))
-    return loss
-
-
-def _gradients(
-    call: LossCall, wanted: tuple[str, ...], cotangent: Any
-) -> tuple[Array, dict[str, Array]]:
-    """Return the loss and the gradients."""
-    call, compute, read, made = _ready(call, cotangent)
-    loss, grads = evaluated(call, partial(compute, call), wanted, read(cotangent))
-    return made(loss), {name: made(g) for name, g in rounded(call, grads).items()}
+    own, compute, read, made = _ready(call, cotangent)
+    loss, grads = evaluated(own, partial(compute, own), wanted, read(cotangent))
+    return made(loss), {name: made(g) for name, g in rounded(own, grads).items()}
 
 
 def _ready(call: LossCall, *others: Any) -> tuple[LossCall, Any, Any, Any]:
-    """Return the call as it is computed, what computes it, what reads tensors, and makes them.
+    """Return what `backend.ready` does, and what computes such a call."""
+    own, read, made = backend.ready(call, *others)
+    return own, run if own.cx.library == "tensorflow" else eager_linear.run, read, made
 
-    On NumPy views, but where a tensor has no values to be read.
+
+def _followed(call: LossCall, loss: Array) -> Array:
+    """Return a loss as a function of what gradients go to.
+
+    Second derivatives come from the whole logits: they keep arrays of that size in any case.
     """
-    linear = call.linear
-    assert linear is not None
-    if not host.takes(call, linear.weight, linear.bias, *others):
-        return backend.balanced(backend.completed(call)), run, unchanged, unchanged
-    views = Linear(host.view(linear.weight), host.view(linear.bias), linear.block_rows)
-    numpy = host.numpy_call(call)._replace(linear=views)
-    return numpy, eager_linear.run, host.view, host.tensor
+    assert call.linear is not None
+    bias = ("bias",) if call.linear.bias is not None else ()
+    targets = ("targets",) if rules.soft(call.operands, call.options) else ()
+    names = ("x", "weight", *bias, *targets)
 
+    def gradients(cotangent: Array) -> tuple[Array, ...]:
+        grads = value_and_grad(call, names, cotangent)[1]
+        return tuple(grads[n] for n in names)
 
-def _followed(
-    call: LossCall, names: tuple[str, ...], arguments: tuple[Array, ...], cotangent: Array
-) -> Any:
-    """Return the first derivatives in operations that a tape follows, from the whole logits.
-
-    Second derivatives keep arrays of the logits' size in any case.
-    """
-
-    def loss(*arguments: Array) -> Array:
+    def formula(*arguments: Array) -> Array:
         own = dict(zip(names, arguments, strict=True))
         x, weight = (call.cx.cast(own[n], call.cx.compute_dtype) for n in ("x", "weight"))
         z = tf.linalg.matmul(x, weight, transpose_b=True)
@@ -126,7 +72,8 @@ def _followed(
         o = call.operands._replace(x=z, targets=own.get("targets", call.operands.targets))
         return backend.traced_value(call._replace(operands=o, linear=None))
 
-    return tapes.gradients(loss, arguments, cotangent)
+    arguments = tuple(eager_linear.argument(call, n) for n in names)
+    return tapes.followed(loss, arguments, formula, gradients)
 
 
 def run(

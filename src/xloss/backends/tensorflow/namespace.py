@@ -17,9 +17,6 @@ import numpy as np
 import tensorflow as tf
 
 from ..._arrays.inspect import Array
-from . import powers
-
-own_powers = powers  # what the context's own_powers returns
 
 __array_api_version__ = "2024.12"
 
@@ -32,7 +29,7 @@ exp, log, log1p, tanh = tf.exp, tf.math.log, tf.math.log1p, tf.tanh
 abs, floor, isfinite, matmul = tf.abs, tf.floor, tf.math.is_finite, tf.matmul
 count_nonzero, zeros_like, ones_like = tf.math.count_nonzero, tf.zeros_like, tf.ones_like
 expand_dims, squeeze, permute_dims = tf.expand_dims, tf.squeeze, tf.transpose
-stack, take = tf.stack, tf.gather
+stack, take, bitcast = tf.stack, tf.gather, tf.bitcast
 concat = partial(tf.concat, axis=0)
 Shape = tuple[Any, ...]
 FLOAT32_TERMS = 32  # terms of a sum that are added in float32

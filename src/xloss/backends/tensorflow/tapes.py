@@ -8,6 +8,7 @@ The derivatives of a graph need no tape.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -16,6 +17,44 @@ from ..._arrays.inspect import Array
 
 ZERO = tf.UnconnectedGradients.ZERO
 Arrays = tuple[Array, ...]
+Formula = Callable[..., Array]
+
+
+def readable(*tensors: Any) -> bool:
+    """Tell whether values can be read: a tensor that tf.function traces has none yet."""
+    return tf.executing_eagerly() and not any(
+        tf.is_tensor(a) and tf.is_symbolic_tensor(a) for a in tensors
+    )
+
+
+def followed(
+    value: Array,
+    arguments: Arrays,
+    formula: Formula,
+    closed: Callable[[Array], Arrays] | None = None,
+) -> Array:
+    """Return a value that no tape has followed as a function of its arguments.
+
+    `formula` computes it of them in operations that a tape follows to any order. `closed` returns
+    the first derivatives times a cotangent; without it the formula's are taken.
+    """
+    has_values = readable(value)
+
+    def second(cotangent: Array, *arguments: Array) -> Any:
+        assert closed is not None
+        return closed(cotangent), partial(_of_gradients, formula, arguments, cotangent)
+
+    def forward(*arguments: Array) -> Any:
+        def backward(cotangent: Array) -> Any:
+            # Where a Jacobian of an eager value is traced, the cotangent has no values.
+            if closed is None or (has_values and not readable(cotangent)):
+                return gradients(formula, arguments, cotangent)
+            return tf.custom_gradient(second)(cotangent, *arguments)
+
+        return tf.identity(value), backward
+
+    made: Array = tf.custom_gradient(forward)(*arguments)
+    return made
 
 
 def recording() -> bool:
@@ -38,12 +77,7 @@ def gradients(function: Callable[..., Array], arguments: Arrays, cotangent: Arra
     return tf.gradients(function(*arguments), arguments, cotangent, unconnected_gradients=ZERO)
 
 
-def gradients_of_gradients(
-    first_gradients: Callable[[Arrays, Array], Any],
-    arguments: Arrays,
-    cotangent: Array,
-    *tangents: Array,
-) -> Any:
+def _of_gradients(formula: Formula, arguments: Arrays, cotangent: Array, *tangents: Array) -> Any:
     """Return the derivatives of the first gradients times the tangents.
 
     They are those to the cotangent and to each argument.
@@ -51,12 +85,12 @@ def gradients_of_gradients(
     if recording():
         with tf.GradientTape() as tape:
             tape.watch((cotangent, *arguments))
-            grads = first_gradients(arguments, cotangent)
+            grads = gradients(formula, arguments, cotangent)
         return tape.gradient(grads, (cotangent, *arguments), tangents, ZERO)
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def graph(arguments: Arrays, cotangent: Array, tangents: Arrays) -> Any:
-        grads = first_gradients(arguments, cotangent)
+        grads = gradients(formula, arguments, cotangent)
         return tf.gradients(grads, (cotangent, *arguments), tangents, unconnected_gradients=ZERO)
 
     return graph(arguments, cotangent, tangents)
