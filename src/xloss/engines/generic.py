@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -31,17 +32,32 @@ def refuses(call: LossCall) -> str | None:
 
 
 def run(
-    call: LossCall, outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT, saved: Saved = None
+    call: LossCall,
+    outputs: Outputs,
+    cotangent: Cotangent = UNIT_COTANGENT,
+    saved: Saved = None,
+    by: Callable[..., Outcome] = evaluate,
+    budget: int = 0,
 ) -> Outcome:
-    """Compute the outputs of a whole call; the class axis of every array is the last."""
+    """Compute the outputs of a whole call; the class axis of every array is the last.
+
+    `by` computes a block of at most `budget` rows, 0 for what core's temporaries allow.
+    """
     o, cx, classes = call.operands, call.cx, call.classes
     rows = tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
     if not cx.inplace_ok or (len(rows) == 1 and rows[0] * max(1, classes) <= HOST):
-        return evaluate(o, call.options, cx, classes, outputs, cotangent, saved)
+        return by(o, call.options, cx, classes, outputs, cotangent, saved)
     xp = cx.xp
-    blocks = list(block_slices(rows, classes, cx))
+
+    def computed(block: tuple[slice, ...]) -> Outcome:
+        """Compute a row block, whose rows are one axis of its results."""
+        known = None if saved is None else tuple(_flat(xp, s[(*block, ...)]) for s in saved)
+        part, up = block_operands(xp, o, block, classes), cut_cotangent(xp, cotangent, block)
+        return by(part, call.options, cx, classes, outputs, up, known)
+
+    blocks = list(block_slices(rows, classes, cx, budget))
     if len(blocks) <= 1:
-        outcome = _block(call, outputs, cotangent, saved, (slice(None),) * len(rows))
+        outcome = computed((slice(None),) * len(rows))
         of_rows = outcome._replace(total=None, weight=None)
         shaped = of_rows.map(lambda a: xp.reshape(a, (*rows, *a.shape[1:])))
         return shaped._replace(total=outcome.total, weight=outcome.weight)
@@ -50,7 +66,7 @@ def run(
     out = _allocate(o, rows, outputs, cx)
     totals, weights = [], []
     for block in blocks:
-        outcome = _block(call, outputs, cotangent, saved, block)
+        outcome = computed(block)
         totals.append(outcome.total)
         weights.append(outcome.weight)
         for whole, part in zip(_arrays(out), _arrays(outcome), strict=True):
@@ -72,17 +88,6 @@ def _keep_freed_pages() -> None:
     """
     with suppress(MemoryError):
         bytearray(2**24)
-
-
-def _block(
-    call: LossCall, outputs: Outputs, cotangent: Cotangent, saved: Saved, block: tuple[slice, ...]
-) -> Outcome:
-    """Compute the outputs of a row block, whose rows are one axis of its results."""
-    cx, classes, xp = call.cx, call.classes, call.cx.xp
-    known = None if saved is None else tuple(_flat(xp, s[(*block, ...)]) for s in saved)
-    part = block_operands(xp, call.operands, block, classes)
-    row_cotangent = cut_cotangent(xp, cotangent, block)
-    return evaluate(part, call.options, cx, classes, outputs, row_cotangent, known)
 
 
 def _arrays(r: Outcome) -> tuple[Any, ...]:
