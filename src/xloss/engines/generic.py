@@ -7,14 +7,12 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from .._arrays.context import Context
 from .._arrays.inspect import Array
 from ..core.call import LossCall
 from ..core.family import evaluate
-from ..core.options import UNIT_COTANGENT, Cotangent, Operands, Outcome, Outputs, Saved
+from ..core.options import UNIT_COTANGENT, Cotangent, Outcome, Outputs, Saved
 from ..core.reduce import exact_sum
 from ..core.row_blocks import HOST, block_operands, block_slices
-from ..core.token_stats import room
 
 name = "generic"
 compiled = False
@@ -63,16 +61,22 @@ def run(
         return shaped._replace(total=outcome.total, weight=outcome.weight)
     if cx.library == "numpy":
         _keep_freed_pages()
-    out = _allocate(o, rows, outputs, cx)
+    out: Outcome | None = None
     totals, weights = [], []
     for block in blocks:
         outcome = computed(block)
         totals.append(outcome.total)
         weights.append(outcome.weight)
+        if out is None:
+            of_rows = outcome._replace(total=None, weight=None)
+            out = of_rows.map(
+                lambda a: xp.empty((*rows, *a.shape[1:]), dtype=a.dtype, device=cx.device)
+            )
         for whole, part in zip(_arrays(out), _arrays(outcome), strict=True):
             if whole is not None:
                 at = (*block, ...)
                 whole[at] = xp.reshape(part, whole[at].shape)
+    assert out is not None
     total = exact_sum(cx, xp.stack(totals)) if outputs.total else None
     weight = exact_sum(cx, xp.stack(weights)) if outputs.weight else None
     return out._replace(total=total, weight=weight)
@@ -93,26 +97,6 @@ def _keep_freed_pages() -> None:
 def _arrays(r: Outcome) -> tuple[Any, ...]:
     """Return the outputs that have rows, None for what was not asked for."""
     return (r.rows, r.grad, r.grad_targets, r.elements, *(r.stats or ()), *(r.tokens or ()))
-
-
-def _allocate(o: Operands, rows: tuple[int, ...], outputs: Outputs, cx: Context) -> Outcome:
-    """Return empty arrays that the blocks are written into."""
-
-    def empty(shape: Any, dtype: Any) -> Array:
-        return cx.xp.empty(tuple(shape), dtype=dtype, device=cx.device)
-
-    x, t = o.x, o.targets
-    stats = None
-    if outputs.stats:
-        stats = empty(rows, cx.compute_dtype), empty(rows, cx.sum_dtype)
-    return Outcome(
-        rows=empty(rows, cx.compute_dtype) if outputs.rows else None,
-        grad=empty(x.shape, x.dtype) if outputs.grad else None,
-        grad_targets=empty(t.shape, t.dtype) if outputs.grad_targets and t is not None else None,
-        stats=stats,
-        elements=empty(x.shape, cx.compute_dtype) if outputs.elements else None,
-        tokens=room(rows, cx, outputs) if outputs.tokens else None,
-    )
 
 
 def _flat(xp: Any, a: Array) -> Array:

@@ -17,7 +17,7 @@ jnp = jax.numpy
 
 REASON = xloss.engines()["cpu"]
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no CPU engine: {REASON}")
-TARGET = "xloss_rows_1"
+TARGET = "xloss_rows_2"
 
 
 def loss(x: Any, y: Any, **options: Any) -> Any:
