@@ -146,6 +146,17 @@ def test_a_certain_row_loses_nothing_whatever_it_weighs(classes, low):
             assert not grads[torch.tensor(weight) == 1].any()
 
 
+def test_the_mean_whose_gradient_goes_to_soft_targets_too():
+    """Which takes the sums of losses and of weights apart."""
+    z, _ = inputs(6, 40)
+    soft = torch.softmax(z.flip(0), -1) * 0.5
+    mean = xloss.value_and_grad(xloss.cross_entropy, argnums=(0, 1))
+    with emulated() as gpu:
+        got = mean(z, soft)
+        assert gpu.launches
+    torch.testing.assert_close(got, mean(z, soft), rtol=1e-5, atol=1e-7)
+
+
 def test_what_it_refuses():
     z, y = inputs(3, 5)
     with emulated(), xloss.use_engine("cuda"):
