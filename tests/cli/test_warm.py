@@ -14,8 +14,8 @@ from libraries import FLOATS
 from xloss.cli import warm_gpu
 from xloss.engines.cpu import engine as cpu
 from xloss.engines.cpu import xla_ffi
+from xloss.engines.cuda import driver
 from xloss.engines.cuda import engine as cuda
-from xloss.engines.cuda import gpus
 from xloss.engines.cuda.launch_plan import KINDS
 
 REASON = xloss.engines()["cpu"]
@@ -138,17 +138,14 @@ def test_the_gpu_that_is_here_is_compiled_for(two, command, monkeypatch):
 
 
 def test_the_driver_is_asked_what_the_gpus_are(command, monkeypatch):
-    driver = pytest.importorskip("cuda.bindings.driver", reason="pip install 'xloss[cuda]'")
-    told = {"MAJOR": 10, "MINOR": 3}
-    asked = {
-        "cuDeviceGetCount": lambda: (0, 2),
-        "cuDeviceGet": lambda number: (0, number),
-        "cuDeviceGetName": lambda size, device: (0, f"NVIDIA B{device}".encode() + b"\0" * 9),
-        "cuDeviceGetAttribute": lambda asked, device: (0, told[asked.name.split("_")[-1]]),
-        "CUdevice_attribute": driver.CUdevice_attribute,
-    }
-    monkeypatch.setattr("cuda.bindings.driver", SimpleNamespace(**asked))
-    monkeypatch.setattr(gpus, "missing", lambda: None)
+    pytest.importorskip("cuda.core", reason="pip install 'xloss[cuda]'")
+    made = [
+        SimpleNamespace(device_id=i, name=f"NVIDIA B{i}", compute_capability=(10, 3))
+        for i in range(2)
+    ]
+    found = SimpleNamespace(get_all_devices=lambda: made)
+    monkeypatch.setattr("cuda.core.Device", found)
+    monkeypatch.setattr(driver, "missing", lambda: None)
     first, second = (f"cuda:{i} NVIDIA B{i}, compute capability 10.3" for i in range(2))
     monkeypatch.setattr(cuda, "unavailable", lambda: None)
     lines = command("engines").stdout.splitlines()

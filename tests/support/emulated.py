@@ -136,7 +136,7 @@ class Gpu:
     def load(self, constants, capability, index, shared=0):
         return constants, compiled(constants), shared
 
-    def launch(self, kernel, index, grid, threads, stream, packed, second, *, follows):
+    def launch(self, kernel, index, grid, threads, stream, packed, *, follows):
         constants, code, shared = kernel
         given = dict(constants)
         cluster = given.get("PARTS", 1) if given.get("STAGE") == 0 else 1

@@ -50,7 +50,7 @@ def _gpus(engine: str) -> list[str]:
     """Return the GPUs that an engine computes on, as the driver lists them."""
     if engine != "cuda":
         return []
-    from ..engines.cuda.gpus import gpus
+    from ..engines.cuda.driver import gpus
 
     return gpus()
 

@@ -34,12 +34,11 @@ KERNELS = {
     "begin of three": kernel(classes=50001, stage=1),
     "middle of three": kernel(classes=50001, stage=2),
     "few rows": kernel("float32", classes=1000, adds=True),
-    "sums of float64": launch_plan.sums("float64"),
-    "labels counted": launch_plan.sums("float32", INT64),
-    "8-bit labels counted": launch_plan.sums("float32", 0),
+    "sums": launch_plan.sums("float32", INT64, False),
+    "sums of float64": launch_plan.sums("float64", 0, True),
 }
-SUMS = launch_plan.sums("float32")
-EVERYWHERE = ("few rows", "labels counted")
+SUMS = KERNELS["sums"]
+EVERYWHERE = ("few rows", "sums")
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -47,7 +46,7 @@ def test_every_option_compiles(name):
     for architecture in ARCHITECTURES if name in EVERYWHERE else ["sm_90"]:
         code, messages = build.compile_kernel(KERNELS[name], architecture, ("-v",))
         assert code[:4] == b"\x7fELF"
-        assert "counted" not in name or "0 bytes stack frame" in messages
+        assert "sums" not in name or "0 bytes stack frame" in messages
 
 
 CAPABILITIES = [(75, None), (80, "sm_80"), (86, "sm_86"), (90, "sm_90"), (85, "sm_80"), (999, None)]

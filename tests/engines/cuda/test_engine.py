@@ -86,14 +86,18 @@ def test_offsets_of_more_than_31_bits():
 def test_labels_of_every_width():
     """Each type's ends as the label of an absent row tell of its width and of its sign."""
     z, _ = inputs(2, 200)
+    z = z.repeat(600, 1)
     with emulated():
-        want = xloss.cross_entropy(z, torch.tensor([-100, 127]), reduction="none")
+        want = xloss.cross_entropy(z[:2], torch.tensor([-100, 127]), reduction="none")
         for kind in (np.int8, np.int16, np.int32, np.uint8, np.uint16, np.uint32, np.uint64):
             for end in {int(np.iinfo(kind).min), int(np.iinfo(kind).max)} - {0}:
-                y = torch.from_numpy(np.array([end, 126 if end == 127 else 127], kind))
-                got = xloss.cross_entropy(z, y, reduction="none", ignore_index=end)
-                assert got[0] == 0
-                assert end == 127 or got[1] == want[1]
+                y = torch.from_numpy(np.array([end, 126 if end == 127 else 127] * 600, kind))
+                rows = xloss.cross_entropy(z, y, reduction="none", ignore_index=end)
+                mean, grad = both(z, y, ignore_index=end)
+                assert rows[0] == 0
+                assert mean == rows[1]
+                assert_near(grad[1], expected(z[1:2], y[1:2].long())[1][0] / 600)
+                assert end == 127 or rows[1] == want[1]
 
 
 @pytest.mark.parametrize("classes", [3, 37, 1000, 20000])
@@ -140,6 +144,17 @@ def test_a_certain_row_loses_nothing_whatever_it_weighs(classes, low):
             losses, grads = both(z, y, reduction="none", **given)
             assert not losses.any()
             assert not grads[torch.tensor(weight) == 1].any()
+
+
+def test_the_mean_whose_gradient_goes_to_soft_targets_too():
+    """Which takes the sums of losses and of weights apart."""
+    z, _ = inputs(6, 40)
+    soft = torch.softmax(z.flip(0), -1) * 0.5
+    mean = xloss.value_and_grad(xloss.cross_entropy, argnums=(0, 1))
+    with emulated() as gpu:
+        got = mean(z, soft)
+        assert gpu.launches
+    torch.testing.assert_close(got, mean(z, soft), rtol=1e-5, atol=1e-7)
 
 
 def test_what_it_refuses():

@@ -16,7 +16,7 @@ from ...core.call import LossCall
 from .. import gpu_arrays, memory_checks
 from ..row_layout import RowLayout, gpu_row_layout
 from . import driver
-from .arguments import NOT_GIVEN, Column, TargetArguments, address_words
+from .arguments import ADDRESSES, NOT_GIVEN, Arguments, Column
 from .kernel_variants import shared_room
 from .launch_plan import KINDS
 
@@ -38,7 +38,6 @@ class Launch(NamedTuple):
     grid: int
     threads: int
     words: array[int]
-    second: int
     follows: bool  # it may begin before the one before it has ended
     addresses: list[tuple[int, int, int]]  # of each its word, what it is in, and its offset
 
@@ -58,12 +57,12 @@ class Planned(NamedTuple):
             at[ROOM] = self.arrays.address(room)
         # Not in the capture of a graph, of which older drivers refuse a launch that follows.
         overlaps = len(self.launches) > 1 and self.arrays.in_turn(self.gpu, stream)
-        for kernel, grid, threads, planned, second, follows, into in self.launches:
+        for kernel, grid, threads, planned, follows, into in self.launches:
             words = planned[:]  # another thread may make the same launch
             for word, place, offset in into:
                 words[word] = at[place] + offset
             packed, follows = words.tobytes(), follows and overlaps
-            driver.launch(kernel, self.gpu, grid, threads, stream, packed, second, follows=follows)
+            driver.launch(kernel, self.gpu, grid, threads, stream, packed, follows=follows)
 
 
 # A number of each dtype on each GPU, which arrays are made like: that takes half as long as to make
@@ -99,7 +98,6 @@ class CallArrays:
             x = arrays.in_order(x)
             self.x = gpu_row_layout(arrays, x)
         at = self.place(self.x.address, None if copied else X)
-        self.x_planned = RowLayout(at, *self.x[1:])
         self.held.append(x)
         ignore = ignores = 0
         labels = soft = class_weight = sample_weight = NOT_GIVEN
@@ -123,8 +121,20 @@ class CallArrays:
         where = 0 if o.where is None else self.address(o.where)
         # Whether there are weights of rows or classes, or `where`.
         self.weighed = not (o.where is o.sample_weight is o.class_weight is None)
-        self.targets = TargetArguments(
-            labels, ignores, ignore, where, sample_weight, class_weight, soft
+        self.given = Arguments(  # what all launches are given
+            self.count,
+            self.classes,
+            RowLayout(at, *self.x[1:]),
+            labels=labels,
+            has_ignore=ignores,
+            ignore=ignore,
+            where=where,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            soft=soft,
+            label_smoothing=options.label_smoothing,
+            z_loss=options.z_loss,
+            softcap=options.softcap or 0.0,
         )
 
     def place(self, at: int, number: int | None = None) -> int:
@@ -184,13 +194,12 @@ class CallArrays:
         self.uncounted = self.uncounted or not found
         return self.place(found, SHARED) if found else 0
 
-    def launch(self, kernel: Any, grid: int, threads: int, packed: bytes, second: int) -> None:
+    def launch(self, kernel: Any, grid: int, threads: int, given: Arguments) -> None:
         """Plan a launch."""
         follows = bool(self.launches) and self.arrays.capability(self.index) >= 90
-        words = array("Q", packed)
-        given = [n for n in address_words(len(packed), second) if words[n]]
-        into = [(n, words[n] >> _OFFSET_BITS, words[n] & _OFFSET) for n in given]
-        self.launches.append(Launch(kernel, grid, threads, words, second, follows, into))
+        words = array("Q", given.packed())
+        into = [(n, words[n] >> _OFFSET_BITS, words[n] & _OFFSET) for n in ADDRESSES if words[n]]
+        self.launches.append(Launch(kernel, grid, threads, words, follows, into))
 
     def pattern(self, dtype: Any, *shape: int) -> Array:
         """Return an array of one number that others of this dtype and shape are made like."""

@@ -46,6 +46,17 @@ def unfit(capability: int) -> str | None:
     return f"NVIDIA's run-time compiler does not know {said}: a newer nvidia-cuda-nvrtc may"
 
 
+def gpus() -> list[str]:
+    """Return each GPU's name and compute capability, where kernels can run at all."""
+    if missing() is not None:
+        return []
+    from cuda.core import Device
+
+    said = "cuda:{} {}, compute capability {}.{}"
+    devices = Device.get_all_devices()  # none gets a context by being asked
+    return [said.format(d.device_id, d.name, *d.compute_capability) for d in devices]
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
@@ -83,17 +94,11 @@ def _allow(handle: int, index: int, shared: int, cluster: int) -> None:
     wanted = {known.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: shared}
     if cluster > 8:
         wanted[known.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED] = 1
-    for (attribute, value), device in product(wanted.items(), range(_count())):
+    count = driver.cuDeviceGetCount()[1]
+    for (attribute, value), device in product(wanted.items(), range(count)):
         (failed,) = driver.cuKernelSetAttribute(attribute, value, driver.CUkernel(handle), device)
         if int(failed) and device == index:
             raise RuntimeError(f"CUDA refused {attribute.name}: {failed.name}")
-
-
-@cache
-def _count() -> int:
-    from cuda.bindings import driver
-
-    return int(driver.cuDeviceGetCount()[1])
 
 
 @contextmanager
@@ -115,10 +120,9 @@ class _Parameters(threading.local):
 
     def __init__(self) -> None:
         room = ctypes.create_string_buffer(1024)
-        start = ctypes.addressof(room)
-        pointers = (ctypes.c_void_p * 2)(start)
+        self.pointer = ctypes.c_void_p(ctypes.addressof(room))
         # Read at once: to look up what is a thread's own takes a part of a launch's time.
-        self.all = memoryview(room).cast("B"), start, pointers, ctypes.addressof(pointers)
+        self.all = memoryview(room).cast("B"), ctypes.addressof(self.pointer)
 
 
 _parameters = _Parameters()
@@ -141,16 +145,18 @@ def _following() -> Any:
     return attribute
 
 
-@lru_cache(maxsize=256)
-def _form(grid: int, threads: int, shared: int, stream: int) -> Any:
-    """Return the form of a launch that follows; no one changes it, so that threads may share it.
+@lru_cache(maxsize=4096)
+def _form(grid: int, threads: int, shared: int, stream: int, follows: bool) -> Any:
+    """Return the form of a launch; no one changes it, so that threads may share it.
 
     To make one takes about as long as all else that the host does for a launch.
     """
     form = _bindings().CUlaunchConfig()
     form.gridDimX, form.blockDimX, form.sharedMemBytes = grid, threads, shared
     form.gridDimY = form.gridDimZ = form.blockDimY = form.blockDimZ = 1
-    form.hStream, form.attrs, form.numAttrs = stream, [_following()], 1
+    form.hStream = stream
+    if follows:
+        form.attrs, form.numAttrs = [_following()], 1
     return form
 
 
@@ -161,33 +167,27 @@ def launch(
     threads: int,
     stream: int,
     packed: bytes,
-    second: int = 0,
     *,
     follows: bool = False,
 ) -> None:
-    """Launch a kernel; `packed`: its parameter, a structure by value, or two.
+    """Launch a kernel; `packed`: its parameter, a structure by value.
 
-    second: where the second begins. follows: the launch before it in the stream is of the same
-    call, and this one may begin before that one has ended: kernels wait themselves.
+    follows: the launch before it in the stream is of the same call, and this one may begin before
+    that one has ended: kernels wait themselves.
     """
     driver = _bindings()
-    view, start, pointers, at = _parameters.all
+    view, at = _parameters.all
     view[: len(packed)] = packed
-    pointers[1] = start + second
     function, shared = kernel
-    begin: Any = driver.cuLaunchKernel
-    given: tuple[Any, ...] = function, grid, 1, 1, threads, 1, 1, shared, stream, at, 0
-    if follows:
-        begin = driver.cuLaunchKernelEx
-        given = _form(grid, threads, shared, stream), function, at, 0
+    given = _form(grid, threads, shared, stream, follows), function, at, 0
     # Handle 0 is the default stream of whichever GPU is current: with another GPU current, that one
     # would get the launch.
     unknown, current = driver.cuCtxGetDevice()
-    failed = int(unknown) or int(current) != index or int(begin(*given)[0])
+    failed = int(unknown) or int(current) != index or int(driver.cuLaunchKernelEx(*given)[0])
     if failed:
         # This thread has not used any GPU yet, or last used another one.
         with _current(index):
-            failed = int(begin(*given)[0])
+            failed = int(driver.cuLaunchKernelEx(*given)[0])
     if failed:
         error = driver.cuGetErrorString(driver.CUresult(failed))[1].decode()
         raise RuntimeError(f"CUDA refused a launch: {error}")

@@ -65,19 +65,15 @@ def run(
     """Compute the outputs asked for; the class axis of every array is the last."""
     if outputs.tokens:
         return _with_tokens(call, outputs, cotangent, saved)
-    alone = outputs.weight and not outputs.total and not call.options.indexed
-    rest = Outputs(grad_targets=outputs.grad_targets, weight=alone)
+    if 0 in call.operands.x.shape:
+        return generic.run(call, outputs, cotangent, saved)
+    rest = Outputs(grad_targets=outputs.grad_targets, weight=outputs.weight)
     others = generic.run(call, rest, cotangent) if any(rest) else Outcome()
-    outputs = outputs._replace(grad_targets=False, weight=outputs.weight and not rest.weight)
+    outputs = outputs._replace(grad_targets=False, weight=False)
     if not any(outputs):
         return others
-    if 0 in call.operands.x.shape:
-        made = generic.run(call, outputs, cotangent, saved)
-    else:
-        made = Launcher(call).needed(outputs, cotangent, saved)
-    return made._replace(
-        grad_targets=others.grad_targets, weight=others.weight if rest.weight else made.weight
-    )
+    made = Launcher(call).needed(outputs, cotangent, saved)
+    return made._replace(grad_targets=others.grad_targets, weight=others.weight)
 
 
 def _with_tokens(call: LossCall, outputs: Outputs, cotangent: Cotangent, saved: Saved) -> Outcome:

@@ -49,14 +49,6 @@ def is_few(count: int, classes: int) -> bool:
     return count <= _FEW and count * classes <= _SMALL
 
 
-def kept_stats(kept: int, count: int) -> dict[str, int]:
-    """Return the addresses of maxima and tail sums in what a forward launch keeps, by name.
-
-    It holds the row factor (two numbers), the tail sums, and the maxima.
-    """
-    return {"maxima": kept + 16 + 8 * count, "tail_sums": kept + 16}
-
-
 @cache
 def kernels_of(
     asked: Asked, classes: int, apart: bool, few: bool, arrays: Any, index: int
@@ -92,7 +84,6 @@ def pixels_of(
 
 
 @cache
-def sums_of(acc: Any, arrays: Any, index: int, labels: int | None = None) -> Any:
-    """Return the kernel that adds up row losses of this dtype, or counts labels of this type."""
-    capability = arrays.capability(index)
-    return driver.load(sums(dtype_name(acc), labels), capability, index)
+def sums_of(acc: Any, labels: int, weighed: bool, arrays: Any, index: int) -> Any:
+    """Return the kernel that adds up row losses of this dtype, and weights by their labels."""
+    return driver.load(sums(dtype_name(acc), labels, weighed), arrays.capability(index), index)

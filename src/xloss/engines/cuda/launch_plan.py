@@ -174,7 +174,6 @@ def constants(p: Plan, asked: Asked, stage: int = 0, adds: bool = False) -> Cons
     return tuple((name, int(value)) for name, value in values.items())
 
 
-def sums(acc: str, labels: int | None = None) -> Constants:
-    """Name the constants of sums.cuh; labels: the type of labels, by which rows are counted."""
-    given = ("SUMS", 1), ("STORED", KINDS[acc])
-    return given if labels is None else (*given, ("LABELS", labels))
+def sums(acc: str, labels: int, weighed: bool) -> Constants:
+    """Name the constants of sums.cuh; acc: the dtype of the losses; the others as in `Asked`."""
+    return ("SUMS", 1), ("STORED", KINDS[acc]), ("LABELS", labels), ("WEIGHED", int(weighed))

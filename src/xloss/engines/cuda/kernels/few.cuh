@@ -11,40 +11,26 @@ __device__ inline bool is_written(const Call& c) {
 }
 
 #if ADDS
-#define ADDED , const __grid_constant__ Sums added_up
-
-__device__ inline Pair add_few(const Call& c, const Sums& s, bool losses) {
-    return added<THREADS>(shared_memory<Adding>().warps, [&](int worker) {
-        Pair p{0.0, 0.0};
-        for (i64 i = worker; i < c.rows; i += WORKERS) {
-            // Other blocks have just written these numbers. Without volatile this multiprocessor's
-            // first-level cache could return what stood there before.
-            if (losses) p.loss += (double)((const volatile Acc*)s.losses)[i];
-            if (s.weights) p.weight += ((const volatile double*)s.weights)[i];
-            else if (s.is_mean && !s.weight) p.weight += weight_by_label<Acc>(c, i);
-        }
-        return p;
-    });
+__device__ inline Pair add_few(const Call& c, bool losses) {
+    return added_rows<Acc, THREADS, WEIGHED ? 1 : 4>(c, shared_memory<Adding>().warps, losses, 0, c.rows);
 }
 
 // Every block computes the same row factor and writes it to the same place, so that no block has to
 // wait for another.
-__device__ inline void before_rows(const Call& c, const Sums& s) {
-    if (!s.before_rows) return;
+__device__ inline void before_rows(const Call& c) {
+    if (!c.counter || !c.before_rows) return;
     Pair p{0.0, 0.0};
-    if (!s.weight) p = add_few(c, s, false);
-    if (threadIdx.x == 0) write_row_factor(s, divisor_of(s, p.weight));
+    if (!c.total_weight) p = add_few(c, false);
+    if (threadIdx.x == 0) write_row_factor(c, divisor_of(c, p.weight));
     __syncthreads();
 }
 
 // The last block to arrive adds up all rows in their order, so that the result does not depend on
 // which block was last.
-__device__ inline void after_rows(const Call& c, const Sums& s) {
-    if (!s.counter) return;
-    if (!comes_last(s.counter, shared_memory<Adding>().last)) return;
-    Pair p = add_few(c, s, true);
-    if (threadIdx.x == 0) finish<Acc>(s, p);
+__device__ inline void after_rows(const Call& c) {
+    if (!c.counter) return;
+    if (!comes_last(c.counter, shared_memory<Adding>().last)) return;
+    Pair p = add_few(c, true);
+    if (threadIdx.x == 0) finish<Acc>(c, p);
 }
-#else
-#define ADDED
 #endif

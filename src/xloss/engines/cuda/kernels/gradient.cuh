@@ -20,8 +20,7 @@ __device__ inline void gradient_near(const Mine& mine, const Whole& w, const Vec
 #if STORED != F64
     Acc z[N];
     mine.logits(v, z);
-#pragma unroll
-    for (int j = 0; j < N; ++j) g[j] = slope_near(z[j], w);
+    UNROLL for (int j = 0; j < N; ++j) g[j] = slope_near(z[j], w);
 #endif
 }
 
@@ -32,8 +31,7 @@ __device__ inline void gradient_of(const Mine& mine, const Whole& w, i64 row, co
     mine.logits(v, z);
     if constexpr (MIXED) {
         Acc tail = w.rest * w.inv;
-#pragma unroll
-        for (int j = 0; j < N; ++j) {
+        UNROLL for (int j = 0; j < N; ++j) {
             At at = i * N + j;
             bool inside = at < mine.classes, top = z[j] == w.top;
             Acc e;
@@ -52,8 +50,7 @@ __device__ inline void gradient_of(const Mine& mine, const Whole& w, i64 row, co
     } else if (w.is_near) {
         gradient_near(mine, w, v, g);
     } else {
-#pragma unroll
-        for (int j = 0; j < N; ++j) {
+        UNROLL for (int j = 0; j < N; ++j) {
             Acc e = z[j] == w.top ? (Acc)UP : exp_scaled(z[j], w.top);
             g[j] = e == 0 && w.first == w.first ? (Acc)0 : (e * w.first) * w.second;
         }
@@ -61,16 +58,14 @@ __device__ inline void gradient_of(const Mine& mine, const Whole& w, i64 row, co
     if (CAP) {
         Acc x[N];
         E::unpack(v, x);
-#pragma unroll
-        for (int j = 0; j < N; ++j) g[j] *= sech_squared(x[j] / (Acc)c.softcap);
+        UNROLL for (int j = 0; j < N; ++j) g[j] *= sech_squared(x[j] / (Acc)c.softcap);
     }
 }
 
 // Replace the label's entry by what its own formula gives. `choose` keeps g in registers.
 __device__ inline void put_label(const Whole& w, Acc (&g)[N]) {
     int at = (int)((u64)w.label % N);
-#pragma unroll
-    for (int j = 0; j < N; ++j) g[j] = choose(j == at, w.at_label, g[j]);
+    UNROLL for (int j = 0; j < N; ++j) g[j] = choose(j == at, w.at_label, g[j]);
 }
 
 __device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
@@ -92,9 +87,7 @@ __device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
             store_16(at, E::pack(g));
         };
         if constexpr (HELD > 0) {
-#pragma unroll
-            for (int k = 0; k < HELD; ++k)
-                if (swift && k < whole) write_near(there + k * GROUP, mine.held[k]);
+            UNROLL for (int k = 0; k < HELD; ++k) if (swift && k < whole) write_near(there + k * GROUP, mine.held[k]);
         }
         const Vec* from = mine.room - HELD * THREADS;
         for (int q = 0; q < CHUNKS; ++q, there += CHUNK * GROUP, from += CHUNK * THREADS) {
@@ -102,9 +95,8 @@ __device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
             if (swift) {
                 int near = whole - k < CHUNK ? whole - k : CHUNK;
                 if (near == CHUNK) {
-#pragma unroll
-                    for (int n = 0; n < CHUNK; ++n)
-                        if (n >= HELD || q > 0) write_near(there + n * GROUP, from[n * THREADS]);
+                    UNROLL for (int n = 0; n < CHUNK; ++n) if (n >= HELD || q > 0)
+                        write_near(there + n * GROUP, from[n * THREADS]);
                 } else {
                     for (int n = q == 0 ? HELD : 0; n < near; ++n) write_near(there + n * GROUP, from[n * THREADS]);
                 }
@@ -114,8 +106,7 @@ __device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
                 At i = s + k * GROUP + mine.thread;
                 Acc g[N];
                 if (w.dead) {
-#pragma unroll
-                    for (int j = 0; j < N; ++j) g[j] = 0;
+                    UNROLL for (int j = 0; j < N; ++j) g[j] = 0;
                 } else {
                     gradient_of(mine, w, row, mine.vector(k), i, g);
                     if (k == has_label) put_label(w, g);

@@ -61,15 +61,13 @@ template <int WIDTH, class Acc> __device__ inline Acc largest_of_lanes(Acc v) {
         key = largest_of_warp(key ^ ((key >> 31) & 0x7fffffff));
         return __uint_as_float((u32)(key ^ ((key >> 31) & 0x7fffffff)));
     } else {
-#pragma unroll
-        for (int o = WIDTH / 2; o; o >>= 1) v = larger(v, shuffle_xor<WIDTH>(v, o));
+        UNROLL for (int o = WIDTH / 2; o; o >>= 1) v = larger(v, shuffle_xor<WIDTH>(v, o));
         return v;
     }
 }
 
 template <int WIDTH, class T> __device__ inline T sum_of_lanes(T v) {
-#pragma unroll
-    for (int o = WIDTH / 2; o; o >>= 1) v += shuffle_xor<WIDTH>(v, o);
+    UNROLL for (int o = WIDTH / 2; o; o >>= 1) v += shuffle_xor<WIDTH>(v, o);
     return v;
 }
 
@@ -83,18 +81,14 @@ template <int WIDTH, class Acc> __device__ inline Piece<Acc> merge_lanes(const P
 template <int COUNT, class Acc, class F> __device__ inline Piece<Acc> merge_pieces(F piece) {
     int lane = threadIdx.x & 31;
     Piece<Acc> p = lane < COUNT ? piece(lane) : no_piece<Acc>();
-#pragma unroll
-    for (int n = 32; n < COUNT; n += 32)
-        if (lane + n < COUNT) p = merged(p, piece(lane + n));
+    UNROLL for (int n = 32; n < COUNT; n += 32) if (lane + n < COUNT) p = merged(p, piece(lane + n));
     return merge_lanes<32>(p);
 }
 
 template <int WIDTH, int COUNT, bool EXACT>
 __device__ inline void add_lanes(Sum<EXACT> (&s)[COUNT]) {
-#pragma unroll
-    for (int n = 0; n < COUNT; ++n) {
-#pragma unroll
-        for (int o = WIDTH / 2; o; o >>= 1) {
+    UNROLL for (int n = 0; n < COUNT; ++n) {
+        UNROLL for (int o = WIDTH / 2; o; o >>= 1) {
             if constexpr (EXACT) s[n].lost += shuffle_xor<WIDTH>(s[n].lost, o);
             s[n].add(shuffle_xor<WIDTH>(s[n].total, o));
         }

@@ -1,5 +1,6 @@
 // The source that is compiled at run time, once for each set of constants that a call needs: those of
-// staging.cuh for a kernel of rows (and those of pixels.cuh), or SUMS and STORED for a kernel that adds rows up.
+// staging.cuh for a kernel of rows (and those of pixels.cuh), or SUMS, STORED, LABELS and WEIGHED for a kernel that
+// adds rows up.
 #ifndef XLOSS_ON_HOST
 #include "intrinsics.cuh"
 #endif

@@ -16,10 +16,10 @@ struct Column {
     i64 type;
 };
 
-// What a kernel of rows is given by value. `RowArguments` of arguments.py packs it: the same fields
-// in the same order, each word of 8 bytes. tests/engines/cuda/test_arguments.py compares the two.
+// What a kernel is given by value. `Arguments` of arguments.py packs it: the same fields in the same
+// order, each word of 8 bytes. tests/engines/cuda/test_arguments.py compares the two.
 struct Call {
-    i64 rows, classes;
+    i64 rows, classes;       // rows: or the number of partial sums that are added up
     Place x, gradient;       // (rows, classes)
     Column labels;           // (rows)
     i64 has_ignore, ignore;  // as the bits of an int64
@@ -32,17 +32,26 @@ struct Call {
     u64 row_factor;          // double[2]: d result/d row loss, and whether any row counts
     u64 any_row_counts;      // bool
     double cotangent_value, label_smoothing, z_loss, softcap;
-    u64 losses, weights;    // (rows) Acc; (rows) double
+    u64 losses, weights;    // (rows) Acc; (rows) double: rows write them, and sums read them
     u64 maxima, tail_sums;  // (rows) Acc; (rows) double
     i64 given_statistics;   // 1: maxima and tail sums are read; 2: the gradient for 1 is there too
     u64 work;               // what blocks of one row leave for each other between launches
     i64 inner_inverse;      // as the bits of an int64: above 2^64/x.inner by 1 at most, for pixels.cuh
+    // What is added up, and where the result goes.
+    u64 partial;        // double[2] a block; a launch of one block adds them up, and finishes
+    u64 total_weight;   // double: given, or 0
+    Column normalizer;  // (), or not given
+    double divisor;     // the same as a number; NaN: none
+    i64 is_mean;        // else the sum
+    u64 loss;           // Acc: the result
+    u64 counter;        // u32 that is 0: how many blocks of a launch are done; the last finishes
+    i64 before_rows;    // the row factor is found before the rows are computed, and not after them
 };
 
 struct alignas(16) Vec { u32 w[4]; };
 
-__device__ inline i64 integer_at(Column c, i64 i) {
-    switch (c.type) {
+template <int TYPE> __device__ inline i64 integer_of(Column c, i64 i) {
+    switch (TYPE) {
         case 0: return ((const signed char*)c.address)[i];
         case 1: return ((const short*)c.address)[i];
         case 2: return ((const int*)c.address)[i];
@@ -51,11 +60,6 @@ __device__ inline i64 integer_at(Column c, i64 i) {
         case 6: return ((const u32*)c.address)[i];
         default: return ((const i64*)c.address)[i];
     }
-}
-
-// The same for a type that is known at compile time.
-template <int TYPE> __device__ inline i64 integer_of(Column c, i64 i) {
-    return integer_at(Column{c.address, TYPE}, i);
 }
 
 __device__ inline double float_at(Column c, i64 i) {
@@ -94,8 +98,7 @@ template <int KIND> struct Elements {
 
     __device__ static inline Vec masked() {  // all -inf: classes that are not there
         Vec v;
-#pragma unroll
-        for (int j = 0; j < N; ++j) put(v, j, rounded<KIND>(-INF));
+        UNROLL for (int j = 0; j < N; ++j) put(v, j, rounded<KIND>(-INF));
         return v;
     }
 
@@ -110,8 +113,7 @@ template <int KIND> struct Elements {
             u32 w = larger_pair(larger_pair(v.w[0], v.w[1]), larger_pair(v.w[2], v.w[3]));
             most.w[0] = larger_pair(most.w[0], w);
         } else {
-#pragma unroll
-            for (int j = 0; j < N; ++j) put(most, j, larger(element(most, j), element(v, j)));
+            UNROLL for (int j = 0; j < N; ++j) put(most, j, larger(element(most, j), element(v, j)));
         }
     }
 
@@ -131,23 +133,19 @@ template <int KIND> struct Elements {
 
     // Replace numbers of v that are below the pair's by it. A NaN survives.
     __device__ static inline void raise(Vec& v, u32 pair) {
-#pragma unroll
-        for (int j = 0; j < 4; ++j) v.w[j] = larger_pair(v.w[j], pair);
+        UNROLL for (int j = 0; j < 4; ++j) v.w[j] = larger_pair(v.w[j], pair);
     }
 
     __device__ static inline void unpack(const Vec& v, Acc (&z)[N]) {
-#pragma unroll
-        for (int j = 0; j < N; ++j) z[j] = widened<KIND>(element(v, j));
+        UNROLL for (int j = 0; j < N; ++j) z[j] = widened<KIND>(element(v, j));
     }
 
     __device__ static inline Vec pack(const Acc (&z)[N]) {
         Vec v;
         if constexpr (sizeof(Raw) == 2) {
-#pragma unroll
-            for (int j = 0; j < N; j += 2) v.w[j / 2] = rounded_pair<KIND>(z[j], z[j + 1]);
+            UNROLL for (int j = 0; j < N; j += 2) v.w[j / 2] = rounded_pair<KIND>(z[j], z[j + 1]);
         } else {
-#pragma unroll
-            for (int j = 0; j < N; ++j) put(v, j, rounded<KIND>(z[j]));
+            UNROLL for (int j = 0; j < N; ++j) put(v, j, rounded<KIND>(z[j]));
         }
         return v;
     }
@@ -157,16 +155,13 @@ template <int KIND> struct Elements {
 __device__ inline Vec joined(Vec a, const Vec& b, u32 offset) {
     u32 w[8] = {a.w[0], a.w[1], a.w[2], a.w[3], b.w[0], b.w[1], b.w[2], b.w[3]};
     if (offset & 8) {
-#pragma unroll
-        for (int j = 0; j < 6; ++j) w[j] = w[j + 2];
+        UNROLL for (int j = 0; j < 6; ++j) w[j] = w[j + 2];
     }
     if (offset & 4) {
-#pragma unroll
-        for (int j = 0; j < 7; ++j) w[j] = w[j + 1];
+        UNROLL for (int j = 0; j < 7; ++j) w[j] = w[j + 1];
     }
     if (offset & 2) {
-#pragma unroll
-        for (int j = 0; j < 4; ++j) w[j] = __funnelshift_r(w[j], w[j + 1], 16);
+        UNROLL for (int j = 0; j < 4; ++j) w[j] = __funnelshift_r(w[j], w[j + 1], 16);
     }
     return Vec{{w[0], w[1], w[2], w[3]}};
 }
@@ -210,14 +205,12 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
             Raw r[N];
             const Raw* from = &element(i * N);
             if (left >= N) {
-#pragma unroll
-                for (int j = 0; j < N; ++j, from += step) r[j] = ::load(from);
+                UNROLL for (int j = 0; j < N; ++j, from += step) r[j] = ::load(from);
             } else {
-#pragma unroll
-                for (int j = 0; j < N; ++j, from += step) r[j] = j < (int)left ? ::load(from) : rounded<KIND>(-INF);
+                UNROLL for (int j = 0; j < N; ++j, from += step) r[j] =
+                    j < (int)left ? ::load(from) : rounded<KIND>(-INF);
             }
-#pragma unroll
-            for (int j = 0; j < N; ++j) E::put(v, j, r[j]);
+            UNROLL for (int j = 0; j < N; ++j) E::put(v, j, r[j]);
             return v;
         } else {
             // A 16-byte word that holds any class of this row lies whole within the allocation, because
@@ -231,9 +224,7 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
                 v = joined(v, b, off);
             }
             if (left < N) {
-#pragma unroll
-                for (int j = 0; j < N; ++j)
-                    if (j >= left) E::put(v, j, rounded<KIND>(-INF));
+                UNROLL for (int j = 0; j < N; ++j) if (j >= left) E::put(v, j, rounded<KIND>(-INF));
             }
             return v;
         }
@@ -242,9 +233,8 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
     __device__ inline void store_some(i64 i, const Vec& v, int from, i64 to) const {
         const int end = to < N ? (int)to : N;
         Raw* there = &element(i * N);
-#pragma unroll
-        for (int j = 0; j < N; ++j, there += STRIDED ? step : 1)
-            if (j >= from && j < end) *there = E::element(v, j);
+        UNROLL for (int j = 0; j < N; ++j, there += STRIDED ? step : 1) if (j >= from && j < end)* there =
+            E::element(v, j);
     }
 
     // Write vector i, if it is before `end`. Lane l of WIDTH lanes holds vector i, and lane l + 1
@@ -264,8 +254,7 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
             }
             // The word at `to` holds the end of the previous vector and the beginning of this one.
             Vec before;
-#pragma unroll
-            for (int j = 0; j < 4; ++j) before.w[j] = shuffle_up<WIDTH>(v.w[j]);
+            UNROLL for (int j = 0; j < 4; ++j) before.w[j] = shuffle_up<WIDTH>(v.w[j]);
             int head = (16 - off) / sizeof(Raw);
             if (lane == 0) {
                 store_some(i, v, 0, left < head ? left : head);

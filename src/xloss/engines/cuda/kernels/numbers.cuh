@@ -9,6 +9,9 @@ typedef long long i64;
 #define F32 2
 #define F64 3
 
+// The loop that follows is unrolled, so that arrays it goes through stay in registers.
+#define UNROLL _Pragma("unroll")
+
 #define INF __longlong_as_double(0x7ff0000000000000LL)
 #define NOT_A_NUMBER __longlong_as_double(0x7ff8000000000000LL)
 
@@ -61,14 +64,18 @@ __device__ inline u16 float_to_bfloat_up(float f) {  // the smallest bfloat16 th
 #define UP 18446744073709551616.0
 #define DOWN 5.421010862427522e-20
 #define LOG2E 1.4426950408889634
-// ln 2 in two parts. The first has so few bits that its products with small integers are exact.
-#define HI8 0.6931471803691238
-#define LO8 1.9082149292705877e-10
-#define HI4 0.693145751953125f
-#define LO4 1.4286068203094173e-06f
-// Adding this to a number rounds it to an integer, which then stands in the low bits.
-#define ROUND4 12582912.0f
-#define ROUND8 6755399441055744.0
+// HI, LO: ln 2 in two parts. The first has so few bits that its products with small integers are exact.
+// ROUND: adding this to a number rounds it to an integer, which then stands in the low bits.
+// LOWEST: exp of a smaller number is 0, times 2^64 too.
+template <class T> struct Exp;
+template <> struct Exp<float> {
+    static constexpr float HI = 0.693145751953125f, LO = 1.4286068203094173e-06f, ROUND = 12582912.0f,
+                           LOWEST = -131.0f;
+};
+template <> struct Exp<double> {
+    static constexpr double HI = 0.6931471803691238, LO = 1.9082149292705877e-10, ROUND = 6755399441055744.0;
+    static constexpr double LOWEST = -752.0;
+};
 
 __device__ inline float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 __device__ inline double multiply_add(double a, double b, double c) { return fma(a, b, c); }
@@ -79,45 +86,35 @@ template <class T, class... Rest> __device__ inline T polynomial(T x, T first, R
     return first;
 }
 
-__device__ inline float tail4(float r) {  // (exp(r) - 1 - r)/r^2, |r| <= ln(2)/2
+// (exp(r) - 1 - r)/r^2, |r| <= ln(2)/2
+__device__ inline float exp_tail(float r) {
     return polynomial(r, 0.0013926213141530752f, 0.008363203145563602f, 0.041666556149721146f, 0.16666576266288757f,
                       0.5f);
+}
+__device__ inline double exp_tail(double r) {
+    return polynomial(r, 2.5100424157005067e-08, 2.7620138719733994e-07, 2.7557268378684192e-06,
+                      2.480152119021773e-05, 0.00019841269863105968, 0.0013888888917281794, 0.008333333333330051,
+                      0.04166666666662399, 0.16666666666666669, 0.5);
+}
+
+// 2^(k + 64), k the integer in the low bits.
+__device__ inline float power(float k) { return __uint_as_float((__float_as_uint(k) + (127 + 64)) << 23); }
+__device__ inline double power(double k) {
+    return __longlong_as_double((__double_as_longlong(k) + (1023 + 64)) << 52);
 }
 
 // exp(z - m)*2^64 for z <= m; the rounding error of the subtraction is compensated. NaN where z or m
 // is NaN.
-__device__ inline float exp_scaled(float z, float m) {
-    float d = z - m;
-    float b = d - z;
-    float error = (z - (d - b)) - (m + b);
-    bool low = d < -131.0f;
-    d = low ? -131.0f : d;
-    error = low ? 0.0f : error;
-    float shifted = fmaf(d, (float)LOG2E, ROUND4);
-    float k = shifted - ROUND4;
-    float r = fmaf(-k, HI4, d) + fmaf(-k, LO4, error);
-    float p = 1.0f + fmaf(r * r, tail4(r), r);
-    float e = p * __uint_as_float((__float_as_uint(shifted) + (127 + 64)) << 23);
-    return low ? 0.0f : e;
-}
-
-__device__ inline double exp_scaled(double z, double m) {
-    double d = z - m;
-    double b = d - z;
-    double error = (z - (d - b)) - (m + b);
-    bool low = d < -752.0;
-    d = low ? -752.0 : d;
-    error = low ? 0.0 : error;
-    double shifted = fma(d, LOG2E, ROUND8);
-    double k = shifted - ROUND8;
-    double r = fma(-k, HI8, d) + fma(-k, LO8, error);
-    double p = polynomial(r, 2.5100424157005067e-08, 2.7620138719733994e-07, 2.7557268378684192e-06,
-                          2.480152119021773e-05, 0.00019841269863105968, 0.0013888888917281794, 0.008333333333330051,
-                          0.04166666666662399, 0.16666666666666669, 0.5);
-    p = 1.0 + fma(r * r, p, r);
-    i64 bits = (__double_as_longlong(shifted) + (1023 + 64)) << 52;
-    double e = p * __longlong_as_double(bits);
-    return low ? 0.0 : e;
+template <class T> __device__ inline T exp_scaled(T z, T m) {
+    T d = z - m, b = d - z;
+    T error = (z - (d - b)) - (m + b);
+    bool low = d < Exp<T>::LOWEST;
+    d = low ? Exp<T>::LOWEST : d;
+    error = low ? (T)0 : error;
+    T shifted = multiply_add(d, (T)LOG2E, Exp<T>::ROUND), k = shifted - Exp<T>::ROUND;
+    T r = multiply_add(-k, Exp<T>::HI, d) + multiply_add(-k, Exp<T>::LO, error);
+    T e = ((T)1 + multiply_add(r * r, exp_tail(r), r)) * power(shifted);
+    return low ? (T)0 : e;
 }
 
 // For a row whose maximum is this near 0, exp(z - max) needs no subtraction: it is exp(z)*2^(64 - K)
@@ -133,14 +130,14 @@ __device__ inline bool is_near(double) { return false; }
 
 struct Near {
     float k;
-    float shift;  // ROUND4 - (K - 64): after adding it, n - K + 64 stands in the low bits
+    float shift;  // Exp<float>::ROUND - (K - 64): after adding it, n - K + 64 stands in the low bits
     float least;  // smaller logits are raised to this: their scaled exp is 2^-126, nothing beside the maximum's
 };
 
 // The constants for a row with this maximum; any values where it is not near 0.
 __device__ inline Near near_of(float m) {
     float k = rintf(fminf(fmaxf(m, -2.0f * NEAR), 2.0f * NEAR) * (float)LOG2E);
-    return Near{k, ROUND4 - (k - 64.0f), (k - 190.0f) * 0.6931472f};
+    return Near{k, Exp<float>::ROUND - (k - 64.0f), (k - 190.0f) * 0.6931472f};
 }
 
 // exp(z)*2^(64 - K) for a logit that is not below n.least.
@@ -153,8 +150,8 @@ template <bool SWIFT> __device__ inline float exp_near(float z, Near n) {
     if constexpr (SWIFT) {
         p = exp2_fast(fmaf(z, (float)LOG2E, -k));
     } else {
-        float r = fmaf(-k, LO4, fmaf(-k, HI4, z));
-        p = fmaf(fmaf(tail4(r), r, 1.0f), r, 1.0f);
+        float r = fmaf(-k, Exp<float>::LO, fmaf(-k, Exp<float>::HI, z));
+        p = fmaf(fmaf(exp_tail(r), r, 1.0f), r, 1.0f);
     }
     return __uint_as_float(__float_as_uint(p) + (__float_as_uint(shifted) << 23));
 }
@@ -166,9 +163,9 @@ template <bool SWIFT> __device__ inline float unit_rise(Near n, float m) {
         float h = m * (float)LOG2E, lost = fmaf(m, (float)LOG2E, -h);
         r = ((n.k - h) - lost) * 0.6931472f;
     } else {
-        r = fmaf(n.k, LO4, fmaf(n.k, HI4, -m));
+        r = fmaf(n.k, Exp<float>::LO, fmaf(n.k, Exp<float>::HI, -m));
     }
-    return fmaf(r * r, tail4(r), r);
+    return fmaf(r * r, exp_tail(r), r);
 }
 template <bool SWIFT> __device__ inline float unit_of(Near n, float m) { return 1.0f + unit_rise<SWIFT>(n, m); }
 
@@ -196,8 +193,8 @@ __device__ inline float log_1p(float r) {
     float w = s * s;
     float t = polynomial(w, 0.2958204746246338f, 0.39988717436790466f, 0.6666668653488159f) * w;
     float half = 0.5f * f * f;
-    float small = s * (half + t) + fmaf(k, LO4, lost * reciprocal_fast(u));
-    return r == r ? k * HI4 - ((half - small) - f) : r;
+    float small = s * (half + t) + fmaf(k, Exp<float>::LO, lost * reciprocal_fast(u));
+    return r == r ? k * Exp<float>::HI - ((half - small) - f) : r;
 }
 
 __device__ inline double log_1p(double r) {  // r >= 0, finite or NaN
@@ -211,30 +208,28 @@ __device__ inline double log_1p(double r) {  // r >= 0, finite or NaN
     double t = w * polynomial(w, 0.14617807153417325, 0.15331611722055008, 0.1818289243253687, 0.22222211089379496,
                               0.28571428626253836, 0.3999999999989889, 0.666666666666667);
     double half = 0.5 * f * f;
-    double small = s * (half + t) + (k * LO8 + lost / u);
-    return k * HI8 - ((half - small) - f);
+    double small = s * (half + t) + (k * Exp<double>::LO + lost / u);
+    return k * Exp<double>::HI - ((half - small) - f);
 }
 
-__device__ inline float tanh_of(float u) {
-    float a = fabsf(u), w = u * u;
-    float p = polynomial(w, 0.0024876147508621216f, -0.008499247953295708f, 0.02181190252304077f,
-                         -0.05396406352519989f, 0.133333221077919f, -0.3333333432674408f);
-    float near = fmaf(u, w * p, u);
-    float t = exp_scaled(-2.0f * a, 0.0f) * (float)DOWN;
-    float far = 1.0f - 2.0f * t / (1.0f + t);
-    return a < 0.5625f ? near : u < 0.0f ? -far : far;
+// (tanh(u) - u)/u^3 in w = u^2, |u| < 0.5625
+__device__ inline float tanh_tail(float w) {
+    return polynomial(w, 0.0024876147508621216f, -0.008499247953295708f, 0.02181190252304077f, -0.05396406352519989f,
+                      0.133333221077919f, -0.3333333432674408f);
+}
+__device__ inline double tanh_tail(double w) {
+    return polynomial(w, 1.109447179610089e-06, -5.1947033433787385e-06, 1.5247072803260477e-05,
+                      -3.903515959721234e-05, 9.685386818269936e-05, -0.00023911808640958085, 0.0005900260395991267,
+                      -0.0014558342624481995, 0.003592128029030633, -0.008863235529605828, 0.021869488536148216,
+                      -0.05396825396825388, 0.13333333333333333, -0.3333333333333333);
 }
 
-__device__ inline double tanh_of(double u) {
-    double a = fabs(u), w = u * u;
-    double p = polynomial(w, 1.109447179610089e-06, -5.1947033433787385e-06, 1.5247072803260477e-05,
-                          -3.903515959721234e-05, 9.685386818269936e-05, -0.00023911808640958085,
-                          0.0005900260395991267, -0.0014558342624481995, 0.003592128029030633, -0.008863235529605828,
-                          0.021869488536148216, -0.05396825396825388, 0.13333333333333333, -0.3333333333333333);
-    double near = fma(u, w * p, u);
-    double t = exp_scaled(-2.0 * a, 0.0) * DOWN;
-    double far = 1.0 - 2.0 * t / (1.0 + t);
-    return a < 0.5625 ? near : u < 0.0 ? -far : far;
+template <class T> __device__ inline T tanh_of(T u) {
+    T a = fabs(u), w = u * u;
+    T near = multiply_add(u, w * tanh_tail(w), u);
+    T t = exp_scaled((T)-2 * a, (T)0) * (T)DOWN;
+    T far = (T)1 - (T)2 * t / ((T)1 + t);
+    return a < (T)0.5625 ? near : u < (T)0 ? -far : far;
 }
 
 template <class Acc> __device__ inline Acc sech_squared(Acc u) {  // 1 - tanh(u)^2 would be 0 for u >= 10

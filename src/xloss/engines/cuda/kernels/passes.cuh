@@ -4,13 +4,8 @@
 
 __device__ inline float total_of(const float (&e)[N]) {
     float s[N];
-#pragma unroll
-    for (int j = 0; j < N; ++j) s[j] = e[j];
-#pragma unroll
-    for (int n = N / 2; n; n /= 2) {
-#pragma unroll
-        for (int j = 0; j < n; ++j) s[j] += s[j + n];
-    }
+    UNROLL for (int j = 0; j < N; ++j) s[j] = e[j];
+    UNROLL for (int n = N / 2; n; n /= 2) { UNROLL for (int j = 0; j < n; ++j) s[j] += s[j + n]; }
     return s[0];
 }
 
@@ -59,12 +54,10 @@ template <class F> __device__ inline Piece<Acc> find_staged(const Mine& mine, in
         } else {
             mine.logits(v, z);
         }
-#pragma unroll
-        for (int j = 0; j < N; ++j) e[j] = exp_near<SWIFT>(SWIFT ? z[j] : fmaxf(z[j], near.least), near);
+        UNROLL for (int j = 0; j < N; ++j) e[j] = exp_near<SWIFT>(SWIFT ? z[j] : fmaxf(z[j], near.least), near);
         float s = total_of(e);
         if (s >= at_top) {
-#pragma unroll
-            for (int j = 0; j < N; ++j) {
+            UNROLL for (int j = 0; j < N; ++j) {
                 tops += z[j] == top;
                 e[j] = z[j] == top ? 0.0f : e[j];
             }
@@ -93,8 +86,7 @@ __device__ inline void find_far(Mine& mine, Acc top, Threads::Sum (&sums)[COUNT]
             Acc z[N];
             mine.logits(mine.vector(k), z);
             double below = 0.0;
-#pragma unroll
-            for (int j = 0; j < N; ++j) {
+            UNROLL for (int j = 0; j < N; ++j) {
                 below += z[j] == top ? 0.0 : (double)exp_scaled(z[j], top);
                 sums[TOPS].total += z[j] == top ? 1.0 : 0.0;
             }
@@ -112,8 +104,7 @@ __device__ inline void find_mixture(Mine& mine, i64 row, Acc top, Threads::Sum (
                 At i = s + k * GROUP + mine.thread;
                 Acc z[N];
                 mine.logits(mine.vector(k), z);
-#pragma unroll
-                for (int j = 0; j < N; ++j) {
+                UNROLL for (int j = 0; j < N; ++j) {
                     At at = i * N + j;
                     if (i >= mine.end || at >= mine.classes) continue;
                     double gap = z[j] == top ? 0.0 : (double)top - (double)z[j];

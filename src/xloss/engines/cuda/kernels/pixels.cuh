@@ -49,27 +49,23 @@ struct Pixels {
     __device__ inline void settle() {
         const Call& c = call;
         i64 y[PIXELS];
-#pragma unroll
-        for (int r = 0; r < PIXELS; ++r) y[r] = label_of(c, row + r);
+        UNROLL for (int r = 0; r < PIXELS; ++r) y[r] = label_of(c, row + r);
         words.read();
         Facts<float> f[PIXELS];
         float at[PIXELS], rest[PIXELS];
         Piece<float> p[PIXELS];
-#pragma unroll
-        for (int r = 0; r < PIXELS; ++r) {
+        UNROLL for (int r = 0; r < PIXELS; ++r) {
             f[r] = facts_of<float, true, WEIGHED>(c, row + r, y[r]);
             if constexpr (IN_REGISTERS > 0) at[r] = widened<STORED>(words.element(r, (int)f[r].label));
         }
         copies_arrived();
         if constexpr (IN_REGISTERS == 0) {
-#pragma unroll
-            for (int r = 0; r < PIXELS; ++r) at[r] = widened<STORED>(words.element(r, (int)f[r].label));
+            UNROLL for (int r = 0; r < PIXELS; ++r) at[r] = widened<STORED>(words.element(r, (int)f[r].label));
         }
         alone = false;
         // Without a gradient, statistics that are given save nothing.
         if (GRAD && c.given_statistics) {
-#pragma unroll
-            for (int r = 0; r < PIXELS; ++r) {
+            UNROLL for (int r = 0; r < PIXELS; ++r) {
                 p[r].m = ((const float*)c.maxima)[row + r];
                 rest[r] = (float)((const double*)c.tail_sums)[row + r];
             }
@@ -80,20 +76,17 @@ struct Pixels {
                     Piece<float> more[PIXELS];
                     int end = begin + AT_ONCE < words.classes ? begin + AT_ONCE : words.classes;
                     find_pixels(words, begin, end, more);
-#pragma unroll
-                    for (int r = 0; r < PIXELS; ++r) p[r] = merged(p[r], more[r]);
+                    UNROLL for (int r = 0; r < PIXELS; ++r) p[r] = merged(p[r], more[r]);
                 }
             }
-#pragma unroll
-            for (int r = 0; r < PIXELS; ++r) {
+            UNROLL for (int r = 0; r < PIXELS; ++r) {
                 rest[r] = p[r].below + (p[r].tops - 1);
                 alone |= !f[r].absent && (!is_near(p[r].m) || rest[r] < FEW);
             }
         }
         await_launch_before();
         kept = 0;
-#pragma unroll
-        for (int r = 0; r < PIXELS; ++r) {
+        UNROLL for (int r = 0; r < PIXELS; ++r) {
             bool absent = f[r].absent;
 #if ADDS
             // Losses and weights are added up and not written.
@@ -142,13 +135,11 @@ struct Pixels {
         u64 to = c.gradient.address + bytes_to(c, c.gradient, forgotten(row));
         u32 step = (u32)(c.gradient.class_step * (i64)sizeof(Raw));
         words.sweep(0, words.classes, [&](int first) {
-#pragma unroll
-            for (int j = 0; j < N; ++j) {
+            UNROLL for (int j = 0; j < N; ++j) {
                 if (IN_REGISTERS ? !Words::exists(first + j) : first + j >= words.classes) continue;
                 u32 v = words[first + j];
                 float g[PIXELS];
-#pragma unroll
-                for (int r = 0; r < PIXELS; ++r) {
+                UNROLL for (int r = 0; r < PIXELS; ++r) {
                     g[r] = slope_near(widened<STORED>(Words::raw(v, r)), whole[r]);
                     g[r] = choose(first + j == label[r], whole[r].at_label, g[r]);
                 }
@@ -168,7 +159,7 @@ struct AddedPixels {
 };
 
 // Add up a block's losses and weights in one order, and count the block.
-__device__ inline void add_pixels(const Sums& s, const Pixels& pixels) {
+__device__ inline void add_pixels(const Call& c, const Pixels& pixels) {
     AddedPixels& room = shared_memory<AddedPixels>();
     Pair p{sum_of_lanes<32>(pixels.loss), 0.0};
     if constexpr (WEIGHED) p.weight = sum_of_lanes<32>((double)pixels.weight);
@@ -177,12 +168,11 @@ __device__ inline void add_pixels(const Sums& s, const Pixels& pixels) {
     __syncthreads();
     if (threadIdx.x > 0) return;
     p = room.warps[0];
-#pragma unroll
-    for (int n = 1; n < THREADS / 32; ++n) p.loss += room.warps[n].loss, p.weight += room.warps[n].weight;
-    ((Pair*)s.partial)[blockIdx.x] = p;
-    if (!s.counter) return;
+    UNROLL for (int n = 1; n < THREADS / 32; ++n) p.loss += room.warps[n].loss, p.weight += room.warps[n].weight;
+    ((Pair*)c.partial)[blockIdx.x] = p;
+    if (!c.counter) return;
     __threadfence();
-    room.last = is_last(s.counter);
+    room.last = is_last(c.counter);
 }
 #endif
 
@@ -192,7 +182,7 @@ const int COMPUTING = !GRAD ? 43 : PIXELS == 2 ? 84 : 50, CONVERTING = STORED ==
 const int REGISTERS = IN_REGISTERS + COMPUTING + CONVERTING + MORE_REGISTERS;
 const int BLOCKS = IN_REGISTERS ? 65536 / (REGISTERS * THREADS) : 4;
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) rows(const __grid_constant__ Call c ADDED) {
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) rows(const __grid_constant__ Call c) {
     // See few.cuh. This must come before anything is read.
     if (is_written(c)) return;
     const u32 EACH = THREADS * PIXELS;
@@ -207,7 +197,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) rows(const __grid_
 #if ADDS
         // There are as many blocks as partial sums. While the counter's answer is under way, the
         // gradient is written.
-        if (added_up.partial && !some_alone) add_pixels(added_up, pixels);
+        if (c.partial && !some_alone) add_pixels(c, pixels);
 #endif
         if (GRAD && inside && !alone) pixels.write();
         if (some_alone) {
@@ -218,19 +208,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) rows(const __grid_
                 for (int r = 0; r < PIXELS; ++r) pixels.settle_alone(row + r, shared_memory<Shared>());
             }
 #if ADDS
-            if (added_up.partial) add_pixels(added_up, pixels);
+            if (c.partial) add_pixels(c, pixels);
 #endif
         }
         if constexpr (IN_REGISTERS == 0) __syncthreads();
     }
 #if ADDS
-    if (!added_up.counter) return;
+    if (!c.counter) return;
     // The last block to arrive adds up the sums of all in their order.
     AddedPixels& room = shared_memory<AddedPixels>();
     __syncthreads();
     if (!room.last) return;
     __threadfence();
-    Pair p = added_blocks<THREADS>(added_up, room.all, gridDim.x);
-    if (threadIdx.x == 0) finish<Acc>(added_up, p);
+    Pair p = added_blocks<THREADS>(c, room.all, gridDim.x);
+    if (threadIdx.x == 0) finish<Acc>(c, p);
 #endif
 }

@@ -105,11 +105,11 @@ __device__ inline void row_by_group(const Call& c, const Facts<Acc>& f, i64 row,
 }
 
 #if !PIXELS
-extern "C" __global__ void CLUSTER __launch_bounds__(THREADS, AT_LEAST) rows(const __grid_constant__ Call c ADDED) {
+extern "C" __global__ void CLUSTER __launch_bounds__(THREADS, AT_LEAST) rows(const __grid_constant__ Call c) {
     // See few.cuh. This must come before anything is read.
     if (is_written(c)) return;
 #if ADDS
-    before_rows(c, added_up);
+    before_rows(c);
 #endif
     Shared& s = shared_memory<Shared>();
     const int TOGETHER = THREADS / GROUP;
@@ -132,7 +132,7 @@ extern "C" __global__ void CLUSTER __launch_bounds__(THREADS, AT_LEAST) rows(con
     }
     // See few.cuh. This must come after everything is written.
 #if ADDS
-    after_rows(c, added_up);
+    after_rows(c);
 #endif
 }
 #endif

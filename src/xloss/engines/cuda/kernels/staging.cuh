@@ -111,8 +111,7 @@ struct Mine {
         const Vec* source = row.vector(begin + thread + from * GROUP);
         Vec* there = room + at * THREADS;
         if (from + CHUNK <= whole && to == from + CHUNK) {
-#pragma unroll
-            for (int k = 0; k < CHUNK; ++k) copy_async(there + k * THREADS, source + k * GROUP);
+            UNROLL for (int k = 0; k < CHUNK; ++k) copy_async(there + k * THREADS, source + k * GROUP);
             return;
         }
         At some = to < whole ? to : whole;
@@ -136,8 +135,7 @@ struct Mine {
     __device__ inline void stage_chunk(At begin, int count, int whole, int q) {
         int from = q * CHUNK, to = from + CHUNK;
         if (HELD && q == 0) {
-#pragma unroll
-            for (int k = 0; k < HELD; ++k) {
+            UNROLL for (int k = 0; k < HELD; ++k) {
                 At i = begin + k * GROUP + thread;
                 held[k] = k < whole ? load_16(row.vector(i)) : k < count && i < end ? row.load(i) : E::masked();
             }
@@ -167,16 +165,12 @@ struct Mine {
     // Call f(vector) for the first `count` staged vectors in their order, and freed(q) after those of
     // chunk q.
     template <class F, class G> __device__ inline void each(int count, F f, G freed) const {
-#pragma unroll
-        for (int k = 0; k < HELD; ++k)
-            if (k < count) f(held[k]);
+        UNROLL for (int k = 0; k < HELD; ++k) if (k < count) f(held[k]);
         for (int q = 0; q < CHUNKS; ++q) {
             const Vec* from = room + (q * CHUNK - HELD) * THREADS;
             int here = count - q * CHUNK;
             if (here >= CHUNK) {
-#pragma unroll
-                for (int k = 0; k < CHUNK; ++k)
-                    if (k >= HELD || q > 0) f(from[k * THREADS]);
+                UNROLL for (int k = 0; k < CHUNK; ++k) if (k >= HELD || q > 0) f(from[k * THREADS]);
             } else {
                 for (int k = q == 0 ? HELD : 0; k < here; ++k) f(from[k * THREADS]);
             }
@@ -188,9 +182,7 @@ struct Mine {
     __device__ inline Vec vector(int k) const {
         if constexpr (HELD > 0) {
             Vec v = held[0];
-#pragma unroll
-            for (int h = 1; h < HELD; ++h)
-                if (k == h) v = held[h];
+            UNROLL for (int h = 1; h < HELD; ++h) if (k == h) v = held[h];
             if (k < HELD) return v;
         }
         return room[(k - HELD) * THREADS];
@@ -199,8 +191,7 @@ struct Mine {
     __device__ inline void logits(const Vec& v, Acc (&z)[N]) const {
         E::unpack(v, z);
         if (CAP) {
-#pragma unroll
-            for (int j = 0; j < N; ++j) z[j] = capped(z[j], (Acc)call.softcap);
+            UNROLL for (int j = 0; j < N; ++j) z[j] = capped(z[j], (Acc)call.softcap);
         }
     }
 };

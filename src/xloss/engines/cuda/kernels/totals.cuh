@@ -2,23 +2,7 @@
 #pragma once
 #include "facts.cuh"
 
-const int SPAN = 1024, WORKERS = 256;  // rows that a block of a long sum adds up, and its threads
-
-// What a kernel that adds up rows is given by value. `SumArguments` of arguments.py packs it.
-struct Sums {
-    i64 rows;                                   // or the number of partial sums; 0: the weight is given
-    u64 losses, weights;                        // (rows) Acc; (rows) double
-    u64 partial;                                // double[2] a block
-    i64 adds_partial_sums;                      // one block adds up those of all blocks, and finishes
-    i64 finishes;                               // there is one block
-    u64 weight;                                 // double: given, or 0
-    Column normalizer;                          // (), or not given
-    double divisor;                             // the same as a number; NaN: none
-    i64 is_mean;                                // else the sum
-    u64 loss, total, total_weight, row_factor;  // results: Acc; double; double; double[2]
-    u64 counter;      // u32 that is 0: how many blocks of a launch are done; the last finishes
-    i64 before_rows;  // the row factor is found before the rows are computed
-};
+const int WORKERS = 256;  // threads of a block that adds up, in whose order every block adds up
 
 struct Pair { double loss, weight; };
 
@@ -67,15 +51,15 @@ template <int COUNT_OF_THREADS, class F> __device__ inline Pair added(Pair (&war
 
 // The sum of the partial sums of all blocks.
 template <int COUNT_OF_THREADS>
-__device__ inline Pair added_blocks(const Sums& s, Pair (&warps)[WORKERS / 32], i64 count) {
+__device__ inline Pair added_blocks(const Call& c, Pair (&warps)[WORKERS / 32], i64 count) {
     return added<COUNT_OF_THREADS>(warps, [&](int worker) {
         Pair p{0.0, 0.0};
 #pragma unroll 8
         for (i64 i = worker; i < count; i += WORKERS) {
             // Other blocks may just have written these numbers. Without volatile this multiprocessor's
             // first-level cache could return what stood there before.
-            p.loss += ((const volatile Pair*)s.partial)[i].loss;
-            p.weight += ((const volatile Pair*)s.partial)[i].weight;
+            p.loss += ((const volatile Pair*)c.partial)[i].loss;
+            p.weight += ((const volatile Pair*)c.partial)[i].weight;
         }
         return p;
     });
@@ -83,34 +67,48 @@ __device__ inline Pair added_blocks(const Sums& s, Pair (&warps)[WORKERS / 32], 
 
 // The weight of a row by its label, as `settle` computes it.
 template <class Acc> __device__ inline double weight_by_label(const Call& c, i64 row) {
-    Facts<Acc> f = facts_of<Acc, true, true>(c, row, integer_at(c.labels, row));
+    Facts<Acc> f = facts_of<Acc, true, WEIGHED>(c, row, integer_of<LABELS>(c.labels, row));
     double weight = f.wrong ? 1.0 : (double)f.label_weight;
     return f.absent ? 0.0 : (double)f.scale * weight;
 }
 
+// The sums of weights and, if `losses`, of losses over rows `first` to `end` - 1, of which a thread
+// reads STEPS at once.
+template <class Acc, int COUNT_OF_THREADS, int STEPS>
+__device__ inline Pair added_rows(const Call& c, Pair (&warps)[WORKERS / 32], bool losses, i64 first, i64 end) {
+    return added<COUNT_OF_THREADS>(warps, [&](int worker) {
+        Pair p{0.0, 0.0};
+#pragma unroll STEPS
+        for (i64 i = first + worker; i < end; i += WORKERS) {
+            if (losses) p.loss += (double)((const volatile Acc*)c.losses)[i];
+            if (c.weights) p.weight += ((const volatile double*)c.weights)[i];
+            else if (c.is_mean && !c.total_weight) p.weight += weight_by_label<Acc>(c, i);
+        }
+        return p;
+    });
+}
+
 // What the sum of row losses is divided by.
 struct Divisor {
-    double weight, below;
+    double below;
     bool live;  // some row counts
 };
 
-__device__ inline Divisor divisor_of(const Sums& s, double weight) {
-    if (s.weight) weight = *(const double*)s.weight;
-    bool divides = s.normalizer.address || s.divisor == s.divisor;
-    double below = s.normalizer.address ? float_at(s.normalizer, 0) : divides ? s.divisor : weight;
+__device__ inline Divisor divisor_of(const Call& c, double weight) {
+    if (c.total_weight) weight = *(const double*)c.total_weight;
+    bool divides = c.normalizer.address || c.divisor == c.divisor;
+    double below = c.normalizer.address ? float_at(c.normalizer, 0) : divides ? c.divisor : weight;
     // With a normalizer, rows of weight 0 still have their share of the result.
-    return Divisor{weight, below, (weight == 0.0 && divides ? below : weight) != 0.0};
+    return Divisor{below, (weight == 0.0 && divides ? below : weight) != 0.0};
 }
 
-__device__ inline void write_row_factor(const Sums& s, const Divisor& d) {
-    ((double*)s.row_factor)[0] = d.live ? 1.0 / d.below : 1.0;
-    ((double*)s.row_factor)[1] = d.live ? 1.0 : 0.0;
+__device__ inline void write_row_factor(const Call& c, const Divisor& d) {
+    ((double*)c.row_factor)[0] = d.live ? 1.0 / d.below : 1.0;
+    ((double*)c.row_factor)[1] = d.live ? 1.0 : 0.0;
 }
 
-template <class Acc> __device__ inline void finish(const Sums& s, Pair p) {
-    Divisor d = divisor_of(s, p.weight);
-    if (s.total) *(double*)s.total = p.loss;
-    if (s.total_weight) *(double*)s.total_weight = d.weight;
-    if (s.loss) *(Acc*)s.loss = (Acc)(!s.is_mean ? p.loss : d.live ? p.loss / d.below : 0.0);
-    if (s.row_factor) write_row_factor(s, d);
+template <class Acc> __device__ inline void finish(const Call& c, Pair p) {
+    Divisor d = divisor_of(c, p.weight);
+    if (c.loss) *(Acc*)c.loss = (Acc)(!c.is_mean ? p.loss : d.live ? p.loss / d.below : 0.0);
+    if (c.row_factor && !c.before_rows) write_row_factor(c, d);
 }

@@ -17,8 +17,7 @@ struct Words {
 
     __device__ inline void read() {
         if constexpr (IN_REGISTERS > 0) {
-#pragma unroll
-            for (int j = 0; j < IN_REGISTERS; ++j) held[j] = word_at(address(j));
+            UNROLL for (int j = 0; j < IN_REGISTERS; ++j) held[j] = word_at(address(j));
         } else {
             room = (u32*)staging_memory() + threadIdx.x;
 #pragma unroll 8
@@ -53,8 +52,7 @@ struct Words {
     // Call each(j) for the first class of every vector from class `begin` to `end` - 1.
     template <class F> __device__ inline void sweep(int begin, int end, F each) const {
         if constexpr (IN_REGISTERS > 0) {
-#pragma unroll
-            for (int j = 0; j < IN_REGISTERS; j += N) each(j);
+            UNROLL for (int j = 0; j < IN_REGISTERS; j += N) each(j);
         } else {
             for (int j = begin; j < end; j += N) each(j);
         }
@@ -75,16 +73,13 @@ __device__ inline u32 larger_word(u32 a, u32 b) {
 __device__ inline void find_pixels(const Words& words, int begin, int end, Piece<float> (&p)[PIXELS]) {
     u32 most = E::masked().w[0];
     words.sweep(begin, end, [&](int first) {
-#pragma unroll
-        for (int j = 0; j < N; ++j)
-            if (Words::exists(first + j)) most = larger_word(most, words[first + j]);
+        UNROLL for (int j = 0; j < N; ++j) if (Words::exists(first + j)) most = larger_word(most, words[first + j]);
     });
     float top[PIXELS], sum[PIXELS];
     int tops[PIXELS];
     Near near[PIXELS];
     u32 least = 0, counted = 0;
-#pragma unroll
-    for (int r = 0; r < PIXELS; ++r) {
+    UNROLL for (int r = 0; r < PIXELS; ++r) {
         float m = widened<STORED>(Words::raw(most, r));
         top[r] = larger(m, m);
         near[r] = near_of(top[r]);
@@ -94,8 +89,7 @@ __device__ inline void find_pixels(const Words& words, int begin, int end, Piece
     }
     words.sweep(begin, end, [&](int first) {
         u32 v[N];
-#pragma unroll
-        for (int j = 0; j < N; ++j) {
+        UNROLL for (int j = 0; j < N; ++j) {
             if (!Words::exists(first + j)) continue;
             v[j] = words[first + j];
             if constexpr (PAIRS_COMPARE) {
@@ -105,11 +99,9 @@ __device__ inline void find_pixels(const Words& words, int begin, int end, Piece
             }
             if (SWIFT) v[j] = larger_word(v[j], least);
         }
-#pragma unroll
-        for (int r = 0; r < PIXELS; ++r) {
+        UNROLL for (int r = 0; r < PIXELS; ++r) {
             float e[N];
-#pragma unroll
-            for (int j = 0; j < N; ++j) {
+            UNROLL for (int j = 0; j < N; ++j) {
                 e[j] = 0;
                 if (!Words::exists(first + j)) continue;
                 float z = widened<STORED>(Words::raw(v[j], r));
@@ -124,8 +116,7 @@ __device__ inline void find_pixels(const Words& words, int begin, int end, Piece
             sum[r] += total_of(e);
         }
     });
-#pragma unroll
-    for (int r = 0; r < PIXELS; ++r) {
+    UNROLL for (int r = 0; r < PIXELS; ++r) {
         if (PAIRS_COMPARE) tops[r] = (int)widened<STORED>(Words::raw(counted, r));
         p[r] = piece_of(near[r], top[r], sum[r], tops[r]);
     }
