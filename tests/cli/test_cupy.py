@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xloss
-from xloss.cli import array_converters, array_libraries, run_task
+from xloss.cli import array_libraries, run_task
 
 pytest.importorskip("cupy", reason="CuPy has wheels for Linux and Windows only")
 
@@ -22,7 +22,7 @@ def on_a_standin(kinds, monkeypatch):
     """
     monkeypatch.setattr(run_task, "BLOCK_LOGITS", BLOCK * CLASSES)
     monkeypatch.setitem(array_libraries.DEVICES, "cupy", lambda cupy: ["a stand-in"])
-    monkeypatch.setitem(array_converters.CONVERTERS, "cupy", DeviceArray)
+    monkeypatch.setitem(array_libraries.CONVERTERS, "cupy", DeviceArray)
     for name in ("z", "soft", "w"):
         np.save(f"{name}.npy", vars(kinds)[name].astype(np.float32))
     with xloss.use_engine("generic"):

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import typer
 
-from .array_converters import ALL
-from .array_libraries import SUPPORTED
+from .array_libraries import ALL, SUPPORTED
 from .loss_choices import CHOICES
 from .output import JUDGED_AND_FAILED, say
 from .terminal import Json, progress_bar, show, show_evaluation

@@ -12,8 +12,7 @@ from typing import Any
 
 from ..diagnose.report import Finding, Findings
 from ..evaluation import Evaluation
-from .array_converters import ALL, BackendMissing, must_be_known
-from .array_libraries import SUPPORTED
+from .array_libraries import ALL, SUPPORTED, BackendMissing, must_be_known
 from .inputs import Task, open_inputs, tasks_of
 from .loss_choices import NO_PERPLEXITY
 from .output import fail, one_line, visible

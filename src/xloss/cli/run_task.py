@@ -18,8 +18,8 @@ from ..engines import choose
 from ..evaluation import Evaluation
 from ..evaluation.rows import measure, prepared_for
 from . import hints
-from .array_converters import converter
 from .array_files import Source, open_array, read_whole
+from .array_libraries import converter
 from .block_checks import check_range, check_weight, checked_targets, class_last
 from .inputs import Index, Task
 from .loss_choices import ARGUMENTS, SCORES
