@@ -139,14 +139,6 @@ def test_an_array_that_does_not_fit_is_refused_with_what_was_meant(command, said
     assert fits(said, command.refusal(f"eval {line}"))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no FIFOs")
-@pytest.mark.parametrize("line", ["z.npy y.npy --weight x.npy", "z y"])
-def test_a_fifo_is_never_waited_for(command, line):
-    name = "z/shard-11.npy" if line == "z y" else "x.npy"
-    os.mkfifo(name)
-    assert command.refusal(f"eval {line}") == f"{name}: is a FIFO, a socket or a device, not a file"
-
-
 def test_the_label_that_a_hint_ignores_may_be_larger_than_any_int64(command):
     for name, array in (("marked", MARKED), ("u8", MARKED.astype("u8"))):
         np.save(f"{name}.npy", array)
