@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import xloss
 from expected import BINARY, expected
+from xloss.cli import array_libraries, run_task
 
 BCE, BCE_LOGITS = "binary_cross_entropy", "binary_cross_entropy_with_logits"
 MIXED = {"axis": 0, "weight": "w.npy", "label_smoothing": 0.125, "ignore_index": 255}
@@ -81,3 +83,22 @@ def test_other_libraries(kinds, command, backend):
             assert [r["row"] for r in got["worst"]] == [r["row"] for r in want["worst"]]
     finally:  # the command allows float64 everywhere: other tests must not find it so
         config.update("jax_enable_x64", before)
+
+
+def test_rows_alone_come_back_from_a_gpu(kinds, command, monkeypatch):
+    """Of each block three numbers a row; predictions where one is among the worst; no logit."""
+    pytest.importorskip("cupy", reason="CuPy has wheels for Linux and Windows only")
+    from standin import DeviceArray, transfers
+
+    monkeypatch.setattr(run_task, "BLOCK_LOGITS", 8 * 5)
+    monkeypatch.setitem(array_libraries.DEVICES, "cupy", lambda cupy: ["a stand-in"])
+    monkeypatch.setitem(array_libraries.CONVERTERS, "cupy", DeviceArray)
+    want = command.answer("z.npy y.npy --weight w.npy --worst 1")
+    # By name: beside a GPU the compiled engine would take the stand-in for an array of its own.
+    with xloss.use_engine("generic"), transfers() as sizes:
+        got = command.answer("z.npy y.npy --weight w.npy --worst 1 --backend cupy")
+    assert (want["backend"], got["backend"]) == ("numpy", "cupy")
+    assert got["loss"] == pytest.approx(want["loss"], rel=1e-6)
+    assert sizes.count(3 * 8) == 5
+    assert 0 < sizes.count(8) < 5
+    assert set(sizes) == {1, 8, 3 * 8}  # of weights one: what they are scaled by

@@ -85,8 +85,8 @@ REFUSED = {
     "z.npy y.csv": "y.csv: ...got float64 of shape (30, 2); pick one column by y.csv::NAME",
     "p.npy y.npy --loss kl_div": "y.npy: kl_div expected probabilities of the logits' shape ...",
     "y.npy z.npy": "...; are the two files swapped?",
-    "p.npy z.npy": "...is not negative; are these logits, or the two files swapped?",
-    "z.npy negative.npy": "negative.npy: -0.5 of row 23, class 4: a probability is not negative...",
+    "p.npy z.npy": "...expected a probability; are these logits, or the files swapped?",
+    "z.npy negative.npy": "negative.npy: -0.5 of row 23, class 4: expected a probability...",
     f"z.npy y.npy {BCE}_with_logits": "y.npy: ...expected one target for each element, shape ...",
     # Numbers of another kind than the loss reads.
     "negative.npy y.npy --loss log_loss": "negative.npy: -0.5 of row 23, class 4: ... no --loss",
@@ -137,14 +137,6 @@ def test_an_array_that_does_not_fit_is_refused_with_what_was_meant(command, said
     np.save(f"{name}.npy", array)
     line = {"y": "z.npy y.npy", "t": f"z.npy t.npy {BCE}_with_logits"}.get(name, "z y")
     assert fits(said, command.refusal(f"eval {line}"))
-
-
-@pytest.mark.skipif(os.name == "nt", reason="no FIFOs")
-@pytest.mark.parametrize("line", ["z.npy y.npy --weight x.npy", "z y"])
-def test_a_fifo_is_never_waited_for(command, line):
-    name = "z/shard-11.npy" if line == "z y" else "x.npy"
-    os.mkfifo(name)
-    assert command.refusal(f"eval {line}") == f"{name}: is a FIFO, a socket or a device, not a file"
 
 
 def test_the_label_that_a_hint_ignores_may_be_larger_than_any_int64(command):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 import xloss
-from cluster import SECONDS, cluster, first_death_is_final, kill, until, wait_here
+from cluster import SECONDS, cluster, first_death_is_final, until, wait_here
 
 distributed = pytest.importorskip("distributed", reason="pip install 'xloss[distributed]'")
 dask = pytest.importorskip("dask", reason="pip install 'xloss[distributed]'")
@@ -104,7 +106,7 @@ def test_a_worker_killed_in_the_middle_changes_no_bit(client: Any, tmp_path: Pat
     """What the dead one had computed is computed again, by others."""
     want = list(dask.compute(*graph(CUT), scheduler="sync"))
     futures = client.compute(list(graph(waiting(tmp_path, CUT))))
-    kill(int(until(tmp_path / "waits")))
+    os.kill(int(until(tmp_path / "waits")), signal.SIGKILL)
     (tmp_path / "go").touch()
     same_bits([np.asarray(f.result(timeout=SECONDS)) for f in futures], want)
 
@@ -113,7 +115,7 @@ def test_a_task_that_kills_every_worker_is_dasks_own_error(client: Any, tmp_path
     """Never another number."""
     with first_death_is_final(client):
         futures = client.compute(list(graph(waiting(tmp_path, CUT))))
-        kill(int(until(tmp_path / "waits")))
+        os.kill(int(until(tmp_path / "waits")), signal.SIGKILL)
         for future in futures:
             with pytest.raises(distributed.scheduler.KilledWorker):
                 future.result(timeout=SECONDS)

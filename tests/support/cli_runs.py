@@ -1,10 +1,8 @@
 """Runs of the command line, in the test's own process or another, and what they answer."""
 
-import contextlib
 import json
 import re
 import shlex
-import signal
 import subprocess
 import sys
 
@@ -23,8 +21,7 @@ class Command:
         self._capfd = capfd
 
     def __call__(self, line):
-        with limited():
-            code = run(shlex.split(line))
+        code = run(shlex.split(line))
         return subprocess.CompletedProcess(line, code, *self._capfd.readouterr())
 
     def answer(self, line, code=0, hint=None):
@@ -57,25 +54,6 @@ def told(ran, code=0, hint=None):
 def fits(pattern, said):
     """Whether a line is as expected: "..." stands for anything."""
     return re.fullmatch(re.escape(pattern).replace(r"\.\.\.", ".*"), said) is not None
-
-
-@contextlib.contextmanager
-def limited(seconds=120):
-    """Fail what hangs in this process."""
-
-    def late(*_):
-        pytest.fail("did not end")  # no Exception: the command would make a line of it
-
-    if not hasattr(signal, "SIGALRM"):
-        yield
-        return
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def started(line, before="", **options):

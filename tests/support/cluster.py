@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -84,8 +83,3 @@ def wait_here(folder: Path) -> None:
     draft.write_text(str(os.getpid()))
     draft.rename(folder / "waits")
     until(folder / "go")
-
-
-def kill(pid: int) -> None:
-    """Kill a process by SIGKILL: it can say nothing more."""
-    os.kill(pid, signal.SIGKILL)

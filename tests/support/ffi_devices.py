@@ -15,6 +15,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import xloss
+from expected import near
 from xloss import EngineUnavailable, value_and_grad
 
 ROWS, CLASSES = 64, 132
@@ -70,6 +71,11 @@ def automatic(kind: Any) -> None:
     quiet = jax.jit(jax.value_and_grad(xloss.cross_entropy)).lower(classes, y).compile()
     assert CALLED not in quiet.as_text()
     assert "all-gather" not in quiet.as_text()
+    got, grad = quiet(classes, y)
+    want, slope = value_and_grad(xloss.cross_entropy)(x, y)
+    near(got, want, 8)
+    near(grad, slope, 16, abs(slope).max())
+    assert grad.sharding.spec == P(None, "d")
     arrays = spread(x, "d"), spread(y, "d"), spread(weight, None)
     with pytest.raises(EngineUnavailable, match="class weights"):
         jax.jit(lambda x, y, w: loss(x, y, weight=w, label_smoothing=0.1))(*arrays)

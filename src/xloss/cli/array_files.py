@@ -20,7 +20,7 @@ MAGIC = {".npy": b"\x93NUMPY", ".npz": b"PK"}  # what the file of a kind begins 
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
-Source: TypeAlias = HeldArray | SafetensorsFile
+Source: TypeAlias = HeldArray | NpyFile | SafetensorsFile
 
 
 def open_array(where: str) -> Source:

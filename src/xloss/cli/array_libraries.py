@@ -1,13 +1,21 @@
-"""The array libraries of this machine, their devices, and why one cannot be used."""
+"""The array libraries of this machine: devices, why one cannot be used, arrays of NumPy blocks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
-from ..capabilities import SUPPORT
-from .output import one_line
+import numpy as np
+import numpy.typing as npt
 
+from ..capabilities import SUPPORT
+from .output import Failure, fail, one_line
+
+ALL = "all"
+Block = npt.NDArray[Any]
+Converter = Callable[[Block], Any]
 SUPPORTED = {support.library: support for support in SUPPORT}
 
 
@@ -53,3 +61,53 @@ def library(name: str) -> dict[str, Any]:
     except Exception as error:  # a missing driver or a broken build, by any error of the library
         return found | {"reason": one_line(error)}
     return found | {"available": True}
+
+
+class BackendMissing(Failure):
+    """An array library that is not installed, or cannot compute here."""
+
+
+def must_be_known(name: str) -> None:
+    """Refuse an unknown name before any library is imported."""
+    if name not in SUPPORTED:
+        fail(f"--backend {name}: expected one of {', '.join(SUPPORTED)}, or {ALL}")
+
+
+def converter(name: str) -> Converter:
+    """Return the function that turns a NumPy block into an array, on the GPU if there is one."""
+    found = library(name)
+    if not found["available"]:
+        install = f": {found['install']}" if found["install"] else ""
+        raise BackendMissing(f"--backend {name}: {found['reason']}{install}")
+    if name == "jax":  # which otherwise rounds float64 files to float32
+        resolve_name("jax:config").update("jax_enable_x64", True)
+    return CONVERTERS[name]
+
+
+def _torch(block: Block) -> Any:
+    import torch
+
+    block = block.copy()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if block.dtype.name == "bfloat16":
+        return torch.from_numpy(block.view(np.int16)).view(torch.bfloat16).to(device)
+    return torch.from_numpy(block).to(device)
+
+
+def _by(function: str) -> Converter:
+    """Return a function of a copy: a library may keep and write to what it gets.
+
+    A block may be the read-only memory of a mapped file.
+    """
+    return lambda block: resolve_name(function)(block.copy())
+
+
+CONVERTERS: dict[str, Converter] = {
+    "numpy": np.asarray,
+    "torch": _torch,
+    "jax": _by("jax.numpy:asarray"),
+    "tensorflow": _by("tensorflow:constant"),
+    "dask": _by("dask.array:from_array"),
+    "cupy": _by("cupy:asarray"),
+    "array_api_strict": _by("array_api_strict:asarray"),
+}

@@ -31,11 +31,32 @@ def class_last(block: Block, task: Task) -> Block:
     return block[..., None] if task.axis is None else np.moveaxis(block, task.axis, -1)
 
 
-def check_labels(labels: Block, task: Task, start: Start, ignore: int) -> Block:
-    """Return labels as int64, the ignored ones as -100, and refuse bad ones.
+def _refuse(where: str, by_row: Block, bad: Block, task: Task, start: Start, expected: str) -> None:
+    """Refuse the first bad number of a block whose class axis is the last."""
+    if (at := _first(bad)) is not None:
+        of_class = "" if task.axis is None else f", class {at[-1]}"
+        fail(f"{where}: {by_row[at]} of row {row_name(at[:-1], start)}{of_class}: {expected}")
 
-    All is tested in the file's own dtype: int64 does not hold every label that may be ignored.
-    """
+
+def checked_targets(targets: Block, task: Task, start: Start, ignore: int) -> Block:
+    """Return a block's targets, labels as int64 and the ignored ones as -100; refuse bad ones."""
+    if task.indexed and task.axis is not None:
+        return _checked_labels(targets, task, start, ignore)
+    by_row = class_last(targets, task)
+    if task.axis is not None:
+        bad, expected = (
+            by_row < 0,
+            "expected a probability; are these logits, or the files swapped?",
+        )
+    else:
+        kind = "a target in [0, 1]" if targets.dtype.name in FLOATS else "0 or 1"
+        bad, expected = (by_row < 0) | (by_row > 1), f"expected {kind}"
+    _refuse(task.targets, by_row, bad, task, start, expected)
+    return targets
+
+
+def _checked_labels(labels: Block, task: Task, start: Start, ignore: int) -> Block:
+    # In the file's own dtype: int64 does not hold every label that may be ignored.
     outside = ((labels < 0) | (labels >= task.classes)) & (labels != ignore)
     if (at := _first(outside)) is not None:
         bad = labels[at]
@@ -48,23 +69,6 @@ def check_labels(labels: Block, task: Task, start: Start, ignore: int) -> Block:
     return np.where(labels == ignore, IGNORE_INDEX, labels.astype(np.int64))
 
 
-def check_soft(targets: Block, task: Task, start: Start) -> None:
-    """Refuse targets that are no probabilities."""
-    by_row = class_last(targets, task)
-    if (at := _first(by_row < 0)) is not None:
-        fail(
-            f"{task.targets}: {by_row[at]} of row {row_name(at[:-1], start)}, class {at[-1]}: a "
-            "probability is not negative; are these logits, or the two files swapped?"
-        )
-
-
-def check_elements(targets: Block, task: Task, start: Start) -> None:
-    """Refuse a target of a binary loss that is not in [0, 1]."""
-    if targets.dtype != bool and (at := _first((targets < 0) | (targets > 1))) is not None:
-        expected = "a target in [0, 1]" if targets.dtype.name in FLOATS else "0 or 1"
-        fail(f"{task.targets}: {targets[at]} of row {row_name(at, start)}: expected {expected}")
-
-
 def check_range(given: Block, counted: Rows, task: Task, start: Start, choice: LossChoice) -> None:
     """Refuse what is no probability, or its logarithm, in a row that counts.
 
@@ -74,12 +78,9 @@ def check_range(given: Block, counted: Rows, task: Task, start: Start, choice: L
     slack = 0.0 if task.axis is None else hints.tolerance(given.dtype.name)
     low, high = (0, 1) if choice.reads == PROBABILITIES else (-np.inf, 0)
     outside = ((by_row < low) | (by_row > high + slack)) & counted[..., None]
-    if (at := _first(outside)) is not None:
-        instead = "--loss binary_cross_entropy_with_logits" if task.axis is None else "no --loss"
-        fail(
-            f"{task.logits}: {by_row[at]} of row {row_name(at[:-1], start)}, class {at[-1]}: "
-            f"{choice.name} expected {choice.reads}; are these logits? then give {instead}"
-        )
+    instead = "--loss binary_cross_entropy_with_logits" if task.axis is None else "no --loss"
+    expected = f"{choice.name} expected {choice.reads}; are these logits? then give {instead}"
+    _refuse(task.logits, by_row, outside, task, start, expected)
 
 
 def check_weight(where: str, weight: Block) -> None:

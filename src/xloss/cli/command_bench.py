@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from .output import fail
@@ -12,18 +10,15 @@ from .terminal import Json, Names, progress_bar, show
 
 def bench_command(
     context: typer.Context,
-    quick: Annotated[
-        bool,
-        typer.Option("--quick", help="Time two shapes beside PyTorch and optax, in some seconds."),
-    ] = False,
-    peer: Annotated[
-        Names,
-        typer.Option(
-            metavar="NAME",
-            help="Compare only with: torch, optax, keras, tensorflow, sklearn or scipy. May be "
-            "given several times.",
-        ),
-    ] = None,
+    quick: bool = typer.Option(
+        False, "--quick", help="Time two shapes beside PyTorch and optax, in some seconds."
+    ),
+    peer: Names = typer.Option(
+        None,
+        metavar="NAME",
+        help="Compare only with: torch, optax, keras, tensorflow, sklearn or scipy. May be "
+        "given several times.",
+    ),
     as_json: Json = False,
 ) -> None:
     """Time cross_entropy and its gradient beside the losses of every library that is installed.

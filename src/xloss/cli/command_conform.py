@@ -6,7 +6,7 @@ import os
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -32,100 +32,76 @@ COMPARED = (
 
 def conform_command(
     context: typer.Context,
-    a: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="A", help="The loss to judge, as --candidate; with --against, the first of two."
-        ),
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="B",
-            help="Compare A with this loss: where they first differ, and which of them is right.",
-        ),
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Run only a few cases of each family.")
-    ] = False,
-    candidate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPEC",
-            help="The loss to judge: package.module:function or path/file.py:function.",
-        ),
-    ] = None,
-    convention: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="How to call the candidate: xloss, torch, keras, optax, sklearn, scipy or a file.",
-        ),
-    ] = "xloss",
-    loss: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The loss that the candidate computes.")
-    ] = None,
-    arrays: Annotated[
-        str | None,
-        typer.Option(metavar="LIB", help="The array library whose arrays the candidate takes."),
-    ] = None,
-    value_only: Annotated[
-        bool,
-        typer.Option("--value-only", help="Judge no gradient: the candidate only returns a value."),
-    ] = False,
-    dtypes: Annotated[
-        Names,
-        typer.Option(
-            "--dtype", help="Judge only this dtype: float32, float64, float16 or bfloat16."
-        ),
-    ] = None,
-    peers: Annotated[
-        Names,
-        typer.Option(
-            "--peer",
-            metavar="NAME",
-            help="Judge this library's own losses: torch, keras, optax, sklearn or scipy.",
-        ),
-    ] = None,
-    backends: Annotated[
-        Names, typer.Option("--backend", metavar="NAME", help="Judge xloss on this array library.")
-    ] = None,
-    families: Annotated[
-        Names, typer.Option("--family", metavar="NAME", help="Run only the cases of this family.")
-    ] = None,
-    case: Annotated[
-        str | None,
-        typer.Option(metavar="GLOB", help="Run only the cases with such a name, as 'tail/*'."),
-    ] = None,
-    on_demand: Annotated[
-        bool,
-        typer.Option(
-            "--on-demand", help="Also run the cases that take minutes or many gigabytes of memory."
-        ),
-    ] = False,
-    deviations: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="A TOML file of known failures, each with its reason."),
-    ] = None,
-    html: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write a page with the results to this file.")
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Processes to run; without this option one for each core."
-        ),
-    ] = None,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            help="How long a candidate may take for one case; peers may take ten times as long.",
-        ),
-    ] = 60.0,
-    as_list: Annotated[
-        bool, typer.Option("--list", help="Print the cases and their reasons; run none.")
-    ] = False,
+    a: str | None = typer.Argument(
+        None,
+        metavar="A",
+        help="The loss to judge, as --candidate; with --against, the first of two.",
+    ),
+    against: str | None = typer.Option(
+        None,
+        metavar="B",
+        help="Compare A with this loss: where they first differ, and which of them is right.",
+    ),
+    quick: bool = typer.Option(False, "--quick", help="Run only a few cases of each family."),
+    candidate: str | None = typer.Option(
+        None,
+        metavar="SPEC",
+        help="The loss to judge: package.module:function or path/file.py:function.",
+    ),
+    convention: str = typer.Option(
+        "xloss",
+        metavar="NAME|FILE",
+        help="How to call the candidate: xloss, torch, keras, optax, sklearn, scipy or a file.",
+    ),
+    loss: str | None = typer.Option(
+        None, metavar="NAME", help="The loss that the candidate computes."
+    ),
+    arrays: str | None = typer.Option(
+        None, metavar="LIB", help="The array library whose arrays the candidate takes."
+    ),
+    value_only: bool = typer.Option(
+        False, "--value-only", help="Judge no gradient: the candidate only returns a value."
+    ),
+    dtypes: Names = typer.Option(
+        None, "--dtype", help="Judge only this dtype: float32, float64, float16 or bfloat16."
+    ),
+    peers: Names = typer.Option(
+        None,
+        "--peer",
+        metavar="NAME",
+        help="Judge this library's own losses: torch, keras, optax, sklearn or scipy.",
+    ),
+    backends: Names = typer.Option(
+        None, "--backend", metavar="NAME", help="Judge xloss on this array library."
+    ),
+    families: Names = typer.Option(
+        None, "--family", metavar="NAME", help="Run only the cases of this family."
+    ),
+    case: str | None = typer.Option(
+        None, metavar="GLOB", help="Run only the cases with such a name, as 'tail/*'."
+    ),
+    on_demand: bool = typer.Option(
+        False,
+        "--on-demand",
+        help="Also run the cases that take minutes or many gigabytes of memory.",
+    ),
+    deviations: str | None = typer.Option(
+        None, metavar="FILE", help="A TOML file of known failures, each with its reason."
+    ),
+    html: str | None = typer.Option(
+        None, metavar="FILE", help="Write a page with the results to this file."
+    ),
+    jobs: int | None = typer.Option(
+        None, min=1, metavar="N", help="Processes to run; without this option one for each core."
+    ),
+    timeout: float = typer.Option(
+        60.0,
+        metavar="SECONDS",
+        help="How long a candidate may take for one case; peers may take ten times as long.",
+    ),
+    as_list: bool = typer.Option(
+        False, "--list", help="Print the cases and their reasons; run none."
+    ),
     as_json: Json = False,
 ) -> int:
     """Judge any loss by the conformance suite.

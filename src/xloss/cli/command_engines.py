@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -17,14 +17,12 @@ from .terminal import Json, show, show_machine, show_warm
 
 
 def engines_command(
-    warm: Annotated[
-        bool,
-        typer.Option(
-            "--warm",
-            help="Compile the kernels for this CPU and GPU now and keep them on disk, so that no "
-            "later call has to wait for the compiler.",
-        ),
-    ] = False,
+    warm: bool = typer.Option(
+        False,
+        "--warm",
+        help="Compile the kernels for this CPU and GPU now and keep them on disk, so that no "
+        "later call has to wait for the compiler.",
+    ),
     as_json: Json = False,
 ) -> None:
     """Print the array libraries, devices and engines found here, and what installs the rest."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 from math import isnan
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from .array_converters import ALL
-from .array_libraries import SUPPORTED
+from .array_libraries import ALL, SUPPORTED
 from .loss_choices import CHOICES
 from .output import JUDGED_AND_FAILED, say
 from .terminal import Json, progress_bar, show, show_evaluation
@@ -23,90 +21,67 @@ FILE = (
 
 def eval_command(
     context: typer.Context,
-    logits: Annotated[
-        str,
-        typer.Argument(
-            metavar="LOGITS", help=f"Floating array of logits, or of what --loss reads: {FILE}."
-        ),
-    ],
-    targets: Annotated[
-        str,
-        typer.Argument(
-            metavar="TARGETS",
-            help="Integer labels, (N,) or (N, 1), or probabilities of the shape of LOGITS.",
-        ),
-    ],
-    loss: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            autocompletion=lambda: list(CHOICES),
-            help=f"Which loss to compute: {', '.join(CHOICES)}. log_loss and binary_cross_entropy "
-            "read probabilities, nll_loss and kl_div log-probabilities, the others logits. The "
-            "binary losses and sigmoid_focal_loss judge every element of the file.",
-        ),
-    ] = "cross_entropy",
-    shift: Annotated[
-        bool,
-        typer.Option(
-            "--shift",
-            help="Causal language models: judge the logits of position t with the label of "
-            "position t + 1 of the same sequence. LOGITS (batch, time, classes), TARGETS (batch, "
-            "time); the last position of each sequence is left out.",
-        ),
-    ] = False,
-    backend: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            autocompletion=lambda: [*SUPPORTED, ALL],
-            help=f"The array library that computes: {', '.join(SUPPORTED)}; or {ALL}: every one "
-            "that is installed, beside each other and beside the losses of other libraries.",
-        ),
-    ] = "numpy",
-    axis: Annotated[
-        int | None,
-        typer.Option(help="The class axis of LOGITS; without this option the last, -1."),
-    ] = None,
-    ignore_index: Annotated[
-        int | None,
-        typer.Option(help="Rows with this label are left out; without this option -100."),
-    ] = None,
-    label_smoothing: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE", help="Share of each target, 0 to 1, that is spread over all classes."
-        ),
-    ] = None,
-    weight: Annotated[
-        str | None, typer.Option(metavar="FILE", help="An array with a weight for each class.")
-    ] = None,
-    eps: Annotated[
-        float | None,
-        typer.Option(
-            help="Clip probabilities into [eps, 1 - eps] first. Without this option a target on a "
-            "probability of 0 makes the loss infinite."
-        ),
-    ] = None,
-    gamma: Annotated[
-        float | None,
-        typer.Option(help="Exponent of the focal losses; without this option 2."),
-    ] = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option(help="Weight, 0 to 1, of the positive elements in sigmoid_focal_loss."),
-    ] = None,
-    worst: Annotated[
-        int,
-        typer.Option(min=0, metavar="N", help="Show the N rows that have the largest loss."),
-    ] = 5,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Compute on the workers of this Dask cluster, which read the same paths.",
-        ),
-    ] = None,
+    logits: str = typer.Argument(
+        ..., metavar="LOGITS", help=f"Floating array of logits, or of what --loss reads: {FILE}."
+    ),
+    targets: str = typer.Argument(
+        ...,
+        metavar="TARGETS",
+        help="Integer labels, (N,) or (N, 1), or probabilities of the shape of LOGITS.",
+    ),
+    loss: str = typer.Option(
+        "cross_entropy",
+        metavar="NAME",
+        autocompletion=lambda: list(CHOICES),
+        help=f"Which loss to compute: {', '.join(CHOICES)}. log_loss and binary_cross_entropy "
+        "read probabilities, nll_loss and kl_div log-probabilities, the others logits. The "
+        "binary losses and sigmoid_focal_loss judge every element of the file.",
+    ),
+    shift: bool = typer.Option(
+        False,
+        "--shift",
+        help="Causal language models: judge the logits of position t with the label of "
+        "position t + 1 of the same sequence. LOGITS (batch, time, classes), TARGETS (batch, "
+        "time); the last position of each sequence is left out.",
+    ),
+    backend: str = typer.Option(
+        "numpy",
+        metavar="NAME",
+        autocompletion=lambda: [*SUPPORTED, ALL],
+        help=f"The array library that computes: {', '.join(SUPPORTED)}; or {ALL}: every one "
+        "that is installed, beside each other and beside the losses of other libraries.",
+    ),
+    axis: int | None = typer.Option(
+        None, help="The class axis of LOGITS; without this option the last, -1."
+    ),
+    ignore_index: int | None = typer.Option(
+        None, help="Rows with this label are left out; without this option -100."
+    ),
+    label_smoothing: float | None = typer.Option(
+        None, metavar="SHARE", help="Share of each target, 0 to 1, that is spread over all classes."
+    ),
+    weight: str | None = typer.Option(
+        None, metavar="FILE", help="An array with a weight for each class."
+    ),
+    eps: float | None = typer.Option(
+        None,
+        help="Clip probabilities into [eps, 1 - eps] first. Without this option a target on a "
+        "probability of 0 makes the loss infinite.",
+    ),
+    gamma: float | None = typer.Option(
+        None, help="Exponent of the focal losses; without this option 2."
+    ),
+    alpha: float | None = typer.Option(
+        None, help="Weight, 0 to 1, of the positive elements in sigmoid_focal_loss."
+    ),
+    worst: int = typer.Option(
+        5, min=0, metavar="N", help="Show the N rows that have the largest loss."
+    ),
+    scheduler: str | None = typer.Option(
+        None,
+        metavar="ADDRESS",
+        help="Compute on the workers of this Dask cluster, which read the same paths.",
+    ),
     as_json: Json = False,
 ) -> int:
     """Compute loss, perplexity and accuracy of LOGITS for TARGETS, block by block.

@@ -12,9 +12,8 @@ from typing import Any
 
 from ..diagnose.report import Finding, Findings
 from ..evaluation import Evaluation
-from .array_converters import ALL, BackendMissing, must_be_known
-from .array_libraries import SUPPORTED
-from .inputs import Task, open_inputs
+from .array_libraries import ALL, SUPPORTED, BackendMissing, must_be_known
+from .inputs import Task, open_inputs, tasks_of
 from .loss_choices import NO_PERPLEXITY
 from .output import fail, one_line, visible
 from .peers import peers_of
@@ -34,11 +33,12 @@ def evaluate(request: Request, progress: Callable[[int, int], None]) -> dict[str
         return _on_all(request, progress)
     must_be_known(request.backend)
     choice = request.choice
-    inputs = open_inputs(request)
+    whole, shards = open_inputs(request)
+    rows = sum(prod(shard.row_shape) for shard in shards)
     begun = time.perf_counter()
     # Whoever computes them, the tasks are the same and are merged in the same order, so that the
     # sums have the same digits.
-    tasks = inputs.tasks(TASK_LOGITS)
+    tasks = tasks_of(shards, TASK_LOGITS)
     record, found, worst = Evaluation(), Findings(), list[Entry]()
     engines, hint = dict[str, bool](), ""
     with closing(_results(request, tasks)) as results:
@@ -49,13 +49,13 @@ def evaluate(request: Request, progress: Callable[[int, int], None]) -> dict[str
             worst = merge_worst(worst, part.worst, request.worst)
             engines[part.engine] = True
             hint = hint or part.hint
-            progress(record.result().rows, prod(inputs.rows))
+            progress(record.result().rows, rows)
     result = asdict(record.result())
     result.pop("weight")
     result |= {
         "worst": worst,
-        "dtype": inputs.dtype,
-        "shape": list(inputs.shape),
+        "dtype": whole.dtype,
+        "shape": list(whole.shape),
         "function": choice.name,
         "shift": request.shift,
         "backend": request.backend,

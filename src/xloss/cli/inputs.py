@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -50,45 +50,41 @@ class Task:
         """The number of classes; 1 where the loss has no class axis."""
         return 1 if self.axis is None else self.shape[self.axis]
 
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """All the logits, and the files that they are in; the targets fit them."""
-
-    shape: Shape
-    dtype: str
-    axis: int | None
-    shift: int
-    shards: tuple[Task, ...]  # all the rows of each file
-
     @property
-    def rows(self) -> Shape:
-        """The shape of the rows."""
-        return row_shape(self.shape, self.axis, self.shift)
+    def row_shape(self) -> Shape:
+        """The shape of the file's rows: without the class axis, and without unjudged ends."""
+        rows = rows_of(self.shape, self.axis)
+        # The last position of a sequence has no next one that its logits could be judged with.
+        return (*rows[:-1], max(0, rows[-1] - 1)) if self.shift else rows
 
-    def tasks(self, limit: int) -> Iterator[Task]:
-        """Cut the shards, in order, into tasks of at most `limit` logits, or of one row."""
-        for shard in self.shards:
-            rows = row_shape(shard.shape, self.axis, self.shift)
-            for index in row_blocks(rows, max(1, limit // shard.classes)):
-                yield replace(shard, rows=index)
+    def with_classes(self, rows: Index) -> Index:
+        """Return the slices of some rows in an array that has the class axis."""
+        axis = self.axis
+        return rows if axis is None else (*rows[:axis], slice(0, self.classes), *rows[axis:])
+
+    def blocks(self, limit: int) -> Iterator[tuple[Index, Index]]:
+        """Cut the task into row blocks: where their rows stand in the two files."""
+        for block in row_blocks(tuple(s.stop - s.start for s in self.rows), limit):
+            rows = [_moved(s, of_task.start) for s, of_task in zip(block, self.rows, strict=True)]
+            there = list(rows)
+            for axis, ahead in ((0, self.skip), (-1, self.shift)):
+                if ahead:
+                    there[axis] = _moved(there[axis], ahead)
+            yield tuple(rows), tuple(there)
 
 
-def open_inputs(request: Request) -> Inputs:
-    """Read the shapes of logits and targets, and refuse those that do not fit each other."""
-    logits, targets = _shards(request.logits), _shards(request.targets)
-    folder = logits is not None
-    if targets is not None and logits is None:
+def open_inputs(request: Request) -> tuple[Array, list[Task]]:
+    """Return the whole of the logits, and the rows of each file; refuse targets that do not fit."""
+    (whole, shards), (total, parts) = _opened(request.logits), _opened(request.targets)
+    folder, paired = os.path.isdir(request.logits), os.path.isdir(request.targets)
+    if paired and not folder:
         fail(f"{request.targets}: is a folder of shards, and {request.logits} is a file")
-    shards = [_array(request.logits)] if logits is None else logits
-    whole = _joined(request.logits, shards) if folder else shards[0]
-    total = _array(request.targets) if targets is None else _joined(request.targets, targets)
     axis = _class_axis(whole, request, total)
     if folder and axis == 0:
         fail(f"{request.logits}: shards are joined along axis 0: it cannot be the class axis")
     if request.shift:
-        _must_be_sequences(whole, total, axis)
-    labels = [total] * len(shards) if targets is None else _paired(request, shards, targets)
+        _must_be_sequences(whole, total)
+    labels = _paired(request, shards, parts) if paired else [total] * len(shards)
     found, first = [], 0
     for shard, of_shard in zip(shards, labels, strict=True):
         found.append(
@@ -99,13 +95,20 @@ def open_inputs(request: Request) -> Inputs:
                 axis=axis,
                 indexed=axis is None or of_shard.dtype in INTEGERS,
                 first=first,
-                skip=first if targets is None else 0,
+                skip=0 if paired else first,
                 shift=int(request.shift),
-                column=_is_column(whole if targets is None else shard, of_shard, axis, request),
+                column=_is_column(shard if paired else whole, of_shard, axis, request),
             )
         )
         first += shard.shape[0] if folder else 0
-    return Inputs(whole.shape, whole.dtype, axis, int(request.shift), tuple(found))
+    return whole, found
+
+
+def tasks_of(shards: list[Task], limit: int) -> Iterator[Task]:
+    """Cut the shards, in order, into tasks of at most `limit` logits, or of one row."""
+    for shard in shards:
+        for index in row_blocks(shard.row_shape, max(1, limit // shard.classes)):
+            yield replace(shard, rows=index)
 
 
 def row_blocks(rows: Shape, limit: int) -> Iterator[Index]:
@@ -125,11 +128,13 @@ def row_blocks(rows: Shape, limit: int) -> Iterator[Index]:
             yield (*(slice(i, i + 1) for i in head), slice(start, stop), *rest)
 
 
-def row_shape(shape: Shape, axis: int | None, shift: int) -> Shape:
-    """Return the shape of the rows of logits: without the class axis, and without unjudged ends."""
-    rows = shape if axis is None else shape[:axis] + shape[axis + 1 :]
-    # The last position of a sequence has no next one that its logits could be judged with.
-    return (*rows[:-1], max(0, rows[-1] - 1)) if shift else rows
+def rows_of(shape: Shape, axis: int | None) -> Shape:
+    """Return a shape without the class axis."""
+    return shape if axis is None else shape[:axis] + shape[axis + 1 :]
+
+
+def _moved(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)
 
 
 def _array(where: str) -> Array:
@@ -138,15 +143,25 @@ def _array(where: str) -> Array:
     return Array(where, source.shape, source.dtype)
 
 
-def _shards(where: str) -> list[Array] | None:
-    """Return the shards of a folder in the natural order of their names, or None for a file."""
+def _opened(where: str) -> tuple[Array, list[Array]]:
+    """Return a file's array and itself; of a folder what its shards are together, and the shards.
+
+    The shards are in the natural order of their names, and fit each other.
+    """
     if not os.path.isdir(where):
-        return None
+        array = _array(where)
+        return array, [array]
     names = [n for n in os.listdir(where) if n.lower().endswith(".npy") and not n.startswith(".")]
     if not names:
         fail(f"{where}: is a folder without a .npy file")
-    shards = sorted(names, key=_natural)
-    return [_array(os.path.join(where, name)) for name in shards]
+    shards = [_array(os.path.join(where, name)) for name in sorted(names, key=_natural)]
+    like = shards[0]
+    for shard in shards:
+        if shard.dtype != like.dtype or not shard.shape or shard.shape[1:] != like.shape[1:]:
+            expected = ", ".join([f"{like.dtype} of shape (*", *map(str, like.shape[1:])])
+            fail(f"{shard.where}: expected {expected}), as {like.where} is, got {shard}")
+    rows = sum(shard.shape[0] for shard in shards)
+    return Array(where, (rows, *like.shape[1:]), like.dtype), shards
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:
@@ -154,16 +169,6 @@ def _natural(name: str) -> tuple[list[str | int], str]:
     parts: list[str | int] = list(re.split(r"([0-9]+)", name))
     parts[1::2] = map(int, parts[1::2])
     return parts, name
-
-
-def _joined(where: str, shards: Sequence[Array]) -> Array:
-    """Return what the shards are together, and refuse those that cannot be joined."""
-    like = shards[0]
-    for shard in shards:
-        if shard.dtype != like.dtype or not shard.shape or shard.shape[1:] != like.shape[1:]:
-            expected = ", ".join([f"{like.dtype} of shape (*", *map(str, like.shape[1:])])
-            fail(f"{shard.where}: expected {expected}), as {like.where} is, got {shard}")
-    return Array(where, (sum(s.shape[0] for s in shards), *like.shape[1:]), like.dtype)
 
 
 def _paired(request: Request, shards: list[Array], targets: list[Array]) -> list[Array]:
@@ -192,7 +197,7 @@ def _class_axis(logits: Array, request: Request, targets: Array) -> int | None:
     return axis
 
 
-def _must_be_sequences(logits: Array, targets: Array, axis: int | None) -> None:
+def _must_be_sequences(logits: Array, targets: Array) -> None:
     """Refuse what cannot be shifted within each sequence."""
     if len(logits.shape) < 3:
         fail(
@@ -213,7 +218,7 @@ def _is_column(logits: Array, targets: Array, axis: int | None, request: Request
     (N, 1) is how Keras and pandas keep labels.
     """
     shape, dtype, choice = logits.shape, targets.dtype, request.choice
-    rows = row_shape(shape, axis, 0)
+    rows = rows_of(shape, axis)
     if axis is None:
         fits, hint = dtype in FLOATS or dtype in INTEGERS or dtype == "bool", ""
         expected = f"one target for each element, shape {rows}"

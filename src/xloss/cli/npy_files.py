@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from typing import Any
 
 import numpy as np
@@ -30,12 +29,12 @@ class HeldArray:
         block = np.asarray(self._array[index])
         return block.astype(block.dtype.newbyteorder("="), copy=False)
 
-    def release(self) -> None:
-        """Keep the array: it could only be read whole again."""
 
+class NpyFile:
+    """A .npy file: each part is mapped into memory when it is read, and let go of with the part.
 
-class NpyFile(HeldArray):
-    """A .npy file, mapped into memory, so that only the parts that are read take any."""
+    Otherwise the kernel would count all pages read so far as this process's memory.
+    """
 
     def __init__(self, file: str) -> None:
         with open(file, "rb") as f:
@@ -43,25 +42,21 @@ class NpyFile(HeldArray):
         if version > b"\x02" and int.from_bytes(length, "little") > MAX_HEADER:
             # NumPy refuses it too, but only after it has read all of it.
             raise FileProblem(f"{file}: cannot be read: a header of {MAX_HEADER:,} bytes or more")
-        try:
-            # The size of an impossible shape overflows, which is only a warning otherwise.
-            with np.errstate(over="raise"):
-                array = np.load(file, mmap_mode="r", allow_pickle=False)
-        except Exception as error:  # NumPy parses the header as Python: whatever that may raise
-            raise FileProblem(f"{file}: {UNREADABLE}: {one_line(error)}") from None
-        super().__init__(np.asarray(array))
-        self._file, self._map = file, array._mmap
+        self._file = file
+        whole = self._mapped()
+        self.shape, self.dtype = whole.shape, whole.dtype
 
     def read(self, index: Index) -> Block:
         """Return the part at these slices, one an axis."""
-        if self._map.size() < len(self._map):  # a read beyond the end kills the process (SIGBUS)
-            raise FileProblem(f"{self._file}: has become shorter while it was read")
-        return super().read(index)
+        return self._mapped().read(index)
 
-    def release(self) -> None:
-        """Let go of the pages read so far, which the kernel counts as this process's memory."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
+    def _mapped(self) -> HeldArray:
+        try:
+            # The size of an impossible shape overflows, which is only a warning otherwise.
+            with np.errstate(over="raise"):
+                return HeldArray(np.load(self._file, mmap_mode="r", allow_pickle=False))
+        except Exception as error:  # NumPy parses the header as Python: whatever that may raise
+            raise FileProblem(f"{self._file}: {UNREADABLE}: {one_line(error)}") from None
 
 
 def read_npz(file: str, name: str | None) -> HeldArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,17 +18,10 @@ from ..engines import choose
 from ..evaluation import Evaluation
 from ..evaluation.rows import measure, prepared_for
 from . import hints
-from .array_converters import converter
 from .array_files import Source, open_array, read_whole
-from .block_checks import (
-    check_elements,
-    check_labels,
-    check_range,
-    check_soft,
-    check_weight,
-    class_last,
-)
-from .inputs import Index, Task, row_blocks
+from .array_libraries import converter
+from .block_checks import check_range, check_weight, checked_targets, class_last
+from .inputs import Index, Task
 from .loss_choices import ARGUMENTS, SCORES
 from .output import fail, one_line
 from .request import Request
@@ -52,50 +44,6 @@ class TaskResult:
     hint: str
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFiles:
-    """The two arrays that the rows of a task are read from."""
-
-    logits: Source
-    targets: Source
-    task: Task
-
-    def blocks(self, limit: int) -> Iterator[tuple[Index, Index]]:
-        """Cut the task into row blocks: where their rows stand in the two files."""
-        task = self.task
-        for block in row_blocks(tuple(s.stop - s.start for s in task.rows), limit):
-            rows = [_moved(s, of_task.start) for s, of_task in zip(block, task.rows, strict=True)]
-            there = list(rows)
-            for axis, ahead in ((0, task.skip), (-1, task.shift)):
-                if ahead:
-                    there[axis] = _moved(there[axis], ahead)
-            yield tuple(rows), tuple(there)
-
-    def read(self, rows: Index, there: Index) -> tuple[Block, Block]:
-        """Return the logits and the targets of a row block."""
-        logits = self.logits.read(self._with_classes(rows))
-        if not self.task.indexed:
-            return logits, self.targets.read(self._with_classes(there))
-        labels = self.targets.read((*there, slice(0, 1)) if self.task.column else there)
-        return logits, labels.reshape([s.stop - s.start for s in rows])
-
-    def label(self, targets: Block, at: tuple[int, ...]) -> int:
-        """Return the label of one row of a block; of probabilities, the first largest."""
-        if self.task.axis is None:
-            return int(targets[at] > 0.5)
-        row = targets if self.task.indexed else np.moveaxis(targets, self.task.axis, -1)
-        return int(row[at] if self.task.indexed else row[at].argmax())
-
-    def release(self) -> None:
-        """Give back the memory that was read into."""
-        self.logits.release()
-        self.targets.release()
-
-    def _with_classes(self, rows: Index) -> Index:
-        axis = self.task.axis
-        return rows if axis is None else (*rows[:axis], slice(0, self.task.classes), *rows[axis:])
-
-
 class TaskRunner:
     """What one request asks of any task; files stay open from one task to the next."""
 
@@ -115,29 +63,24 @@ class TaskRunner:
 
     def __call__(self, task: Task) -> TaskResult:
         """Return record, worst rows, findings and a hint of a task."""
-        request, choice, files = self.request, self.request.choice, self._files(task)
+        request, choice = self.request, self.request.choice
         loss, argument = getattr(xloss, choice.name), ARGUMENTS[choice.reads]
         options = request.loss_options(task.axis, self._weight)
         if task.indexed:
-            options.pop("ignore_index", None)  # `check_labels` makes -100 of them, the default
+            options.pop("ignore_index", None)  # `checked_targets` makes -100 of them, the default
         found = Findings()
         result = TaskResult(Evaluation(), [], (), "", "")
-        for rows, there in files.blocks(max(1, BLOCK_LOGITS // task.classes)):
-            logits, targets = files.read(rows, there)
+        for rows, there in task.blocks(max(1, BLOCK_LOGITS // task.classes)):
+            logits, targets = self._read(task, rows, there)
             begin, begin_there = (tuple(s.start for s in i) for i in (rows, there))
             start = tuple(at + (0 if i else task.first) for i, at in enumerate(begin))
-            if task.axis is None:
-                check_elements(targets, task, begin_there)
-            elif task.indexed:
-                targets = check_labels(targets, task, begin_there, request.ignored)
+            targets = checked_targets(targets, task, begin_there, request.ignored)
             try:
                 arrays = self._convert(logits), self._convert(targets)
                 call = prepared_for(loss, argument, *arrays, **options)
                 got = measure(call)
             except (TypeError, ValueError) as error:
                 fail(one_line(error))
-            if not task.indexed:
-                check_soft(targets, task, begin_there)
             result.engine = result.engine or choose(call).name
             result.record.add(got)
             counted, scores = got.weights != 0, choice.reads == SCORES
@@ -149,17 +92,24 @@ class TaskRunner:
             if scores and task.axis is not None and not np.all(np.isfinite(got.losses)):
                 look(call, got, found, start)
             if request.worst:
-                label = partial(files.label, targets)
+                label = partial(_label, task, targets)
                 result.worst = worst_of(got, start, label, result.worst, request.worst)
-            files.release()
         result.findings = found.all()
         return result
 
-    def _files(self, task: Task) -> TaskFiles:
+    def _read(self, task: Task, rows: Index, there: Index) -> tuple[Block, Block]:
+        """Return the logits and the targets of a row block."""
         names = (task.logits, task.targets)
         self._open = {name: self._open.get(name) or open_array(name) for name in names}
-        return TaskFiles(self._open[task.logits], self._open[task.targets], task)
+        logits = self._open[task.logits].read(task.with_classes(rows))
+        if task.column:
+            there = (*there, slice(0, 1))
+        targets = self._open[task.targets].read(there if task.indexed else task.with_classes(there))
+        return logits, targets[..., 0] if task.column else targets
 
 
-def _moved(part: slice, by: int) -> slice:
-    return slice(part.start + by, part.stop + by)
+def _label(task: Task, targets: Block, at: tuple[int, ...]) -> int:
+    """Return the label of one row of a block; of probabilities, the first largest."""
+    if task.axis is None:
+        return int(targets[at] > 0.5)
+    return int(targets[at] if task.indexed else class_last(targets, task)[at].argmax())

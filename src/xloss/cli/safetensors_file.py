@@ -48,6 +48,3 @@ class SafetensorsFile:
         if not index:  # nor does it cut a tensor without axes
             return np.asarray(self._handle.get_tensor(self._name))
         return np.asarray(self._handle.get_slice(self._name)[index])
-
-    def release(self) -> None:
-        """Do nothing: the library maps the file, whose pages the kernel takes back by itself."""

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from ..diagnose import Finding
-from .array_converters import ALL
+from .array_libraries import ALL
 from .loss_choices import SCORES, choice_of
 from .output import print_json, visible
 

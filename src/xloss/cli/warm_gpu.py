@@ -18,8 +18,7 @@ import numpy as np
 
 import xloss
 
-from .array_converters import converter
-from .array_libraries import library
+from .array_libraries import converter, library
 from .output import fail
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
