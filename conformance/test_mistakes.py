@@ -104,9 +104,9 @@ def test_a_rule_that_is_broken_in_words(rule: str, detail: str, did: str) -> Non
 
 def test_a_lost_loss_says_that_the_gradient_is_lost_only_where_it_is() -> None:
     value, gradient = number("value", 0.0, TAIL, 1.2e7), number("gradient", -0.0, -TAIL, 1.2e7)
-    assert one(value).training == EFFECTS["small"].of_loss
+    assert one(value).consequence.startswith(EFFECTS["small"].of_loss)
     both = one(value, findings=[value, gradient])  # type: ignore[arg-type]
-    assert both.training == EFFECTS["small"].of_gradient
+    assert both.consequence.startswith(EFFECTS["small"].of_gradient)
 
 
 def test_failures_are_grouped_and_the_most_telling_is_told() -> None:
@@ -126,7 +126,7 @@ def test_failures_are_grouped_and_the_most_telling_is_told() -> None:
 
 def test_what_is_told_of_many_has_something_that_can_matter() -> None:
     def made(k: int, matters: str) -> Mistake:
-        return Mistake(str(k), matters, "", "", "", {}, 1, 1)
+        return Mistake(str(k), matters, "", "", {}, 1, 1)
 
     many = [made(k, YES) for k in range(6)] + [made(k, SOMETIMES) for k in range(6, 8)]
     shown, more = picked(many)

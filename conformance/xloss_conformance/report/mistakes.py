@@ -15,7 +15,7 @@ from typing import Any
 
 from ..formats import FORMATS, accumulated
 from .record import KINDS, Cell, Record
-from .training import EFFECTS, FAMILIES, NO, ORDER, RULES, SOMETIMES, YES, Family
+from .training import EFFECTS, FAMILIES, NO, ORDER, RULES, SOMETIMES, YES
 
 NUMBERS = {"value": "loss", "gradient": "gradient", "targets gradient": "gradient to the targets"}
 # Relative errors: up to the first the last digits are off, up to the second no more than a percent.
@@ -33,16 +33,10 @@ class Mistake:
     title: str
     matters: str
     did: str
-    training: str
-    met: str
+    consequence: str  # what comes of it in training, and when it is met
     cell: Cell
     failed: int
     judged: int
-
-    @property
-    def consequence(self) -> str:
-        """What comes of it in training, and when it is met."""
-        return f"{self.training} Met with {self.met}." if self.met else self.training
 
 
 @dataclass
@@ -151,22 +145,19 @@ def _mistakes(
         groups.setdefault(failure.about, []).append(failure)
     for members in groups.values():
         one = min(members, key=Failure.telling)
-        cell, failed = one.cell, len(members)
-        effect = EFFECTS.get(one.effect)
+        effect, judged = EFFECTS.get(one.effect), asked
         if effect is None:
-            rule = RULES[one.effect]
+            title, training, _ = RULES[one.effect]
             did = _broken(one.effect, one.finding, one.case)
-            yield Mistake(rule.title, rule.matters, did, rule.training, "", cell, failed, asked)
-            continue
-        did = _number(one.effect, one.finding, one.dtype)
-        training = (one.through and effect.of_gradient) or effect.of_loss
-        if one.effect == "rounding":
-            yield Mistake(ROUNDED, effect.matters, did, training, "", cell, failed, asked)
-            continue
-        name = one.case["family"]
-        family = FAMILIES.get(name, Family(name, ""))
-        of = by_family[name]
-        yield Mistake(family.title, effect.matters, did, training, family.met, cell, failed, of)
+        else:
+            title, did = ROUNDED, _number(one.effect, one.finding, one.dtype)
+            training = (one.through and effect.of_gradient) or effect.of_loss
+            if one.effect != "rounding":
+                name = one.case["family"]
+                title, met = FAMILIES.get(name, (name, ""))
+                training += f" Met with {met}." if met else ""
+                judged = by_family[name]
+        yield Mistake(title, one.matters, did, training, one.cell, len(members), judged)
 
 
 def _effect(finding: dict[str, Any], dtype: str) -> str:

@@ -14,80 +14,47 @@ from rich.table import Table
 from rich.text import Text
 
 from .mistakes import Judged, Mistake, group, judged, picked
-from .record import KINDS, Cell, Record, Tally, tallies, verdict
+from .record import Cell, Record, Tally, by_family, facts, verdict
 from .training import NO, SOMETIMES, YES
 
 NARROW = 16  # characters that one column takes at least, its rules included
-FEW = 3  # subjects that are columns themselves; more are columns by library
 STYLES = {YES: "bold red", SOMETIMES: "yellow", NO: "dim"}
-TOLD = {"fail": ("bold red", "failed"), "declared": ("yellow", "known")}  # beside the errors
 LEGEND = (
     "1 ulp is a wrong last binary digit. The budget is how many ulp the arithmetic itself may cost;"
     " beyond it an answer is wrong."
 )
 
 
-def _entry(tally: Tally, wide: bool) -> Text:
-    """Return an entry of the table: the worst errors, and what else there is to say."""
-    if not tally.judged:
-        return Text("-", "dim")
-    errors = "ok" if tally.value is None else f"{_ulp(tally.value)} / {_ulp(tally.grad)}"
-    for status, (style, said) in TOLD.items():
-        if tally.counts[status]:
-            count = f"{tally.counts[status]} {said}"
-            return Text(f"{errors}  {count}" if wide else count, style)
-    return Text(errors, "green")
-
-
-def _ulp(worst: float | None) -> str:
-    return "-" if worst is None else f"{worst:.1f}" if worst < 1000 else f"{worst:.0e}"
-
-
 def show(record: Record, console: Console) -> None:
     """Print a run."""
     _mistakes(console, record)
-    each = tallies(record["cells"], lambda cell: cell["subject"])
-    asked = [s for s in record["subjects"] if each[s["name"]].judged]
-    asked.sort(key=lambda s: [*KINDS].index(s["kind"]))
-    groups = {s["name"]: _group(s) if len(asked) > FEW else s["name"] for s in asked}
-    columns = list(dict.fromkeys(groups.values()))
-    family_of = {case["name"]: case["family"] for case in record["cases"]}
-    cells = [cell for cell in record["cells"] if cell["subject"] in groups]
-    entries = tallies(cells, lambda cell: (family_of[cell["case"]], groups[cell["subject"]]))
+    columns, rows = by_family(record, _column)
     fit = max(1, (console.width - 22) // NARROW)
     if columns:
         _say(console, LEGEND)
         console.print()
     for start in range(0, len(columns), fit):
-        shown = columns[start : start + fit]
-        title = "Worst error in ulp, value / gradient"
-        table = _table(console, title, "family", "cases", *shown)
-        for family in record["families"]:
-            row = (_entry(entries[family["name"], of], len(shown) <= FEW) for of in shown)
-            table.add_row(escape(family["name"]), str(family["cases"]), *row)
-        console.print(table, "")
-    if columns != [s["name"] for s in asked]:
-        title = "Subjects, and their worst errors"
-        table = _table(console, title, "", "judged", "value / gradient")
-        for subject in asked:
-            tally = each[subject["name"]]
-            table.add_row(escape(subject["name"]), str(tally.judged), _entry(tally, True))
+        console.print(Text("Worst error in ulp", "bold"))
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        table.add_column("family")
+        for head in ("cases", *columns[start : start + fit]):
+            table.add_column(escape(head), justify="right", overflow="fold")
+        for name, cases, of in rows:
+            table.add_row(escape(name), str(cases), *map(_entry, of[start : start + fit]))
         console.print(table, "")
     _rest(console, record)
     _verdict(console, record)
 
 
-def _group(subject: dict[str, Any]) -> str:
-    return str(subject["library"]) if subject["kind"] == "xloss" else group(subject)
+def _column(subject: Record) -> str:
+    return f"xloss {subject['library']}" if subject["kind"] == "xloss" else group(subject)
 
 
-def _table(console: Console, title: str, first: str, *heads: str) -> Table:
-    console.print(Text(title, "bold"))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column(first)
-    for head in heads:
-        table.add_column(escape(head), justify="right", overflow="fold")
-    return table
+def _entry(tally: Tally) -> Text:
+    styles = {"fail": "bold red", "declared": "yellow"}
+    passes = "green" if tally.judged else "dim"
+    style = next((style for status, style in styles.items() if tally.counts[status]), passes)
+    return Text(str(tally), style)
 
 
 def _mistakes(console: Console, record: Record) -> None:
@@ -171,12 +138,10 @@ def _rest(console: Console, record: Record) -> None:
 
 
 def _verdict(console: Console, record: Record) -> None:
-    good = record["ok"]
-    machine = record["machine"]
+    good, about = record["ok"], facts(record)
     head = Text("PASS" if good else "FAIL", "bold green" if good else "bold red")
     mode = " (quick: xloss conform runs every case)" if record["mode"] == "quick" else ""
     line = f"  {verdict(record)}, in {record['seconds']:.0f} s{mode}"
     console.print(Text.assemble(head, line), soft_wrap=True)
-    about = [f"xloss {record['xloss']}", f"Python {machine['python']}"]
-    about += [machine["processor"] or machine["platform"], f"{machine['cores']} cores"]
-    console.print(Text(f"      {', '.join(about)}", "dim"), soft_wrap=True)
+    for name in ("machine", "versions"):
+        console.print(Text(f"      {about[name]}", "dim"), soft_wrap=True)
