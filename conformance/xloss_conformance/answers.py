@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from .formats import accumulated
 from .judge import judge
@@ -42,7 +43,10 @@ def describe(subject: Subject) -> SubjectInfo:
 
 
 def lightened(subject: Subject, verdict: Verdict) -> Verdict:
-    """Return a verdict whose arrays have become text, as it crosses processes and is recorded."""
+    """Return a verdict whose arrays have become text, as it crosses processes and is recorded.
+
+    Its case stays behind: its place in the order tells which it is.
+    """
     case, outcome, expected = verdict.case, verdict.outcome, verdict.expected
     dtype = subject.traits.dtype
     loss = accumulated(dtype)
@@ -60,7 +64,8 @@ def lightened(subject: Subject, verdict: Verdict) -> Verdict:
         want = {k: text(case, v.hi, kind) for k, v, kind in each if v is not None}
     lines = [] if verdict.status == "refused" else subject.snippet(case)
     got, want = ({k: v for k, v in side.items() if v} for side in (got, want))
-    light = replace(verdict, outcome=None, expected=None, parts=[])
+    left: Any = None
+    light = replace(verdict, case=left, outcome=None, expected=None, parts=[])
     return replace(light, call="\n".join(lines), got=got, want=want)
 
 
@@ -75,7 +80,7 @@ class Collector:
         self.missing: dict[int, str] = {}
 
     def take(self, source: int, found: SubjectInfo | str | Verdict) -> None:
-        """Take what `answers` yields: of a verdict, the case may have stayed behind."""
+        """Take what `answers` yields."""
         if isinstance(found, SubjectInfo):
             self.subjects[source] = found
         elif isinstance(found, str):
