@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..model import SubjectInfo
 from ..report.record import head, plain
-from ..result import table, wrapped
+from ..result import wrapped
 from ..snippet import setup
 from .pair import STATUSES, Pair
 
-LISTED = ("family", "in the", "cases", "", "the first", "A", "B")
 SAYS = {"both": "both within budget"} | {who: f"{who} is right" for who in ("A", "B", "neither")}
 
 
@@ -58,9 +56,8 @@ class Comparison:
             parts.append(f"They do not differ {apart}: {self.compared} cases compared.")
         else:
             parts.append(_first(first))
-        if len(self.differences) > 1:
-            lines = table([LISTED, *_grouped(self.differences)], left=True)
-            parts.append("\n".join(["All differences", *(f"  {line}" for line in lines)]))
+        if rest := [pair.case.name for pair in self.differences[1:]]:
+            parts.append("\n".join(wrapped(f"{len(rest)} more: {', '.join(rest)}", "")))
         parts += _by_definition(self)
         parts.append(", ".join(f"{n} {what}" for what, n in counts(self).items() if n))
         return "\n\n".join(parts)
@@ -69,14 +66,14 @@ class Comparison:
 def _first(pair: Pair) -> str:
     case = pair.case
     lines = [f"They first differ on {case.name}: {SAYS[pair.right]}"]
-    lines += wrapped("why", case.reason)
+    lines += wrapped(f"why: {case.reason}")
     lines += [f"  see: {link}" for link in case.see]
     place = f" at {list(pair.at)}" if pair.at else ""
     lines.append(f"  {pair.part}{place}: {_apart(pair)}")
     shown = {"A": pair.a, "B": pair.b, "exact": pair.exact}
     lines += [f"    {name.ljust(5)}  {value}" for name, value in shown.items() if value]
     for letter, note in pair.notes.items():
-        lines += wrapped(f"{letter}, by its own definition", note)
+        lines += wrapped(f"{letter}, by its own definition: {note}")
     lines += ["  to see it again:", textwrap.indent(setup(case), "    ")]
     for letter, call in pair.calls.items():
         lines += ["", f"    # {letter}", textwrap.indent("\n".join(call), "    ")]
@@ -98,16 +95,6 @@ def _of(told: SubjectInfo) -> str:
     return kinds.get(told.kind, f"on {told.library} {told.version}")
 
 
-def _grouped(pairs: list[Pair]) -> Iterator[tuple[str, ...]]:
-    """Give a line for each family, part and verdict: how many cases, and the first of them."""
-    groups: dict[tuple[str, str, str], list[Pair]] = {}
-    for pair in pairs:
-        groups.setdefault((pair.case.family, pair.part, pair.right), []).append(pair)
-    for (family, part, right), of in groups.items():
-        first = of[0]
-        yield family, part, str(len(of)), SAYS[right], first.case.label, first.a, first.b
-
-
 def _by_definition(comparison: Comparison) -> list[str]:
     """Return the notes of definitions that differ, each with its cases."""
     by_note: dict[str, list[str]] = {}
@@ -120,7 +107,7 @@ def _by_definition(comparison: Comparison) -> list[str]:
     lines = ["By definition they differ on"]
     for note, names in by_note.items():
         more = f" and {len(names) - 1} more" if names[1:] else ""
-        lines += wrapped(f"{names[0]}{more}", note)
+        lines += wrapped(f"{names[0]}{more}: {note}")
     return ["\n".join(lines)]
 
 
@@ -138,7 +125,7 @@ def counts(comparison: Comparison) -> dict[str, int]:
 def record(comparison: Comparison) -> dict[str, Any]:
     """Return the same as what JSON can hold; numbers that are not finite as "nan", "inf"."""
     first = comparison.first
-    made: dict[str, Any] = {
+    made = {
         **head(),
         "a": comparison.a._asdict(),
         "b": comparison.b._asdict(),
@@ -147,8 +134,7 @@ def record(comparison: Comparison) -> dict[str, Any]:
         "pairs": [_pair(pair) for pair in comparison.pairs],
         "ok": comparison.ok,
     }
-    made = plain(made)
-    return made
+    return dict(plain(made))
 
 
 def _pair(pair: Pair) -> dict[str, Any]:
