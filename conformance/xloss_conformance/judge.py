@@ -11,9 +11,9 @@ from .budget import budget, errors
 from .expected import answer
 from .formats import accumulated
 from .model import BINARY, PARTS, Array, Case, Exact, Expected, Finding, Part, Traits, Verdict
+from .packed import TOKENS
 from .printable import first_line
 from .rounding import stored
-from .token_rows import TOKENS
 
 
 def judge(subject: model.Subject, case: Case) -> Verdict:

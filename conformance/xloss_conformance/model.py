@@ -14,7 +14,7 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 FROM_LOGITS = ("cross_entropy", "focal_loss", "entropy")
 CLASS = ("cross_entropy", "focal_loss", "nll_loss", "log_loss")  # these take class indices
 BINARY = ("binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_focal_loss")
-PACKED = ("linear_cross_entropy", "linear_token_stats")  # see linear.py
+PACKED = ("linear_cross_entropy", "linear_token_stats")  # see packed.py
 LOSSES = (*CLASS, *BINARY, "kl_div", "entropy", "token_stats", "top_k_cross_entropy", *PACKED)
 # How the loss's first argument lies in memory, and targets of its shape ("broadcast": not they).
 # "readonly" forbids writing to every argument; "swapped" is of the other byte order, "misaligned"

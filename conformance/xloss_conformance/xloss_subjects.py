@@ -11,14 +11,14 @@ import numpy as np
 
 import xloss
 
-from . import loss_functions
+from . import packed
 from .call_subject import differentiated, run
 from .formats import accumulated
 from .libraries import LIBRARIES, array_library
 from .model import DTYPES, Called, Case, Differs, Missing, Outcome, Stored, Traits
+from .packed import TOKENS
 from .rounding import rounded, stored
 from .snippet import asking, one
-from .token_rows import TOKENS
 from .top_k import TOP_K
 
 
@@ -81,7 +81,7 @@ class Xloss:
         lib, closed = array_library(self.library), self.gradient == "closed form"
 
         def value(x: Any, t: Any = t) -> Any:
-            return loss_functions.value(case.loss, x, t, options)
+            return packed.value(case.loss, x, t, options)
 
         if case.value_only or (closed and case.loss in TOKENS):  # these have no closed form
             return value(x), None, None
@@ -91,7 +91,7 @@ class Xloss:
         if not one(upstream):
             cotangent = lib.array(rounded(upstream, accumulated(self.dtype)))
         given = {**options, "cotangent": cotangent}
-        made, *grads = loss_functions.value_and_grad(case.loss, x, t, given, case.to_targets)
+        made, *grads = packed.value_and_grad(case.loss, x, t, given, case.to_targets)
         return made if lib.compiles else value(x), grads[0], grads[1]
 
 

@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from ..linear import pack
 from ..model import Array, Case
+from ..packed import pack
 from .arrays import EVERY, INF, KEEP, NAN, ONE, WIDE, W, changed, soft
 from .given import UPSTREAM
 from .making import NONE, made, torch

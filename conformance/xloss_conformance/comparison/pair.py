@@ -35,7 +35,7 @@ class Pair:
     calls: dict[str, list[str]] = field(default_factory=dict)  # where they differ: how to see it
 
 
-def pair(a: Subject, b: Subject, case: Case) -> Pair:
+def paired(a: Subject, b: Subject, case: Case) -> Pair:
     """Ask both one case.
 
     They differ where their results are further apart than both error budgets together, or where

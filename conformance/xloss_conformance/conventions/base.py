@@ -9,8 +9,8 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from ..loss_functions import call, public
 from ..model import BINARY, CLASS, Array, Case, Differs
+from ..packed import call, public
 
 Loss: TypeAlias = Callable[..., Any]
 Options: TypeAlias = dict[str, Any]
