@@ -14,23 +14,20 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from functools import partial
 from math import inf
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-from .answers import Collector, answers
-from .cases import catalogue
-from .model import LoadError, Missing, Source
+from .model import LoadError, Missing
 
 POSIX = os.name == "posix"
 PIPE_LOST = 113  # exit code of a process whose pipe a stranger has closed: it can say no more
 LOADING = 120.0  # seconds at least for starting Python and a library's import, on a busy machine
 LOOK = 0.5  # seconds between two looks whether a process lives
 KILLED = 10.0  # seconds in which a process that was killed is gone
-OURS = 10  # times as long as a stranger may xloss and its peers take, some of which compile
 
 
 class WorkerFailed(Exception):
@@ -216,29 +213,3 @@ def messages(tasks: Sequence[Task], jobs: int = 1) -> Generator[tuple[int, Any],
     finally:
         for worker in workers:
             worker.stop()
-
-
-# ---- What they run -------------------------------------------------------------------------------
-
-
-def work(sources: Sequence[Source], collector: Collector, jobs: int, timeout: float = inf) -> None:
-    """Run every source in one of `jobs` processes; a stranger's case may take `timeout` seconds."""
-    names = [case.name for case in collector.cases]
-    tasks = []
-    for i, source in enumerate(sources):
-        at, limit = partial(collector.at, i, source.library), timeout
-        limit *= 1 if source.stranger else OURS
-        tasks.append(Task(_answers, (source, names), at, limit, source.library, source.cost))
-    with closing(messages(tasks, jobs)) as sent_by_all:
-        for place, found in sent_by_all:
-            if found is not None:
-                collector.take(place, found)
-
-
-def _answers(source: Source, names: Sequence[str]) -> Iterator[Any]:
-    """Yield None when what is no stranger's is loaded, then what its subject answers."""
-    named = {case.name: case for case in catalogue()}
-    if source.before is not None:
-        source.before()
-    yield None
-    yield from answers(source, [named[name] for name in names])

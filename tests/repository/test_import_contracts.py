@@ -26,7 +26,7 @@ PLANTED = [
     ("src/xloss/adapters/torch.py", "from xloss.core import reduce", "-> xloss.core.reduce"),
     ("src/xloss/engines/cpu/engine.py", "from ..cuda import build", "-> xloss.engines.cuda"),
     ("conformance/xloss_conformance/oracle.py", "import numpy", "oracle -> numpy"),
-    ("conformance/xloss_conformance/cases/top_k.py", "import xloss.core", "top_k -> xloss.core"),
+    ("conformance/xloss_conformance/cases/packed.py", "import xloss.core", "packed -> xloss.core"),
     ("conformance/xloss_conformance/judge.py", "from .run import run", "-> xloss_conformance.run"),
     ("conformance/xloss_conformance/cases/given.py", "from . import focal", ".given -> .focal"),
 ]

@@ -8,7 +8,7 @@ from importlib import import_module
 from ..model import Case
 
 FILES: tuple[str, ...] = ("extremes", "absent", "labels", "options", "layouts", "probabilities")
-FILES += ("focal", "binary", "divergence", "linear", "tokens", "top_k", "ranges")
+FILES += ("focal", "binary", "divergence", "packed", "ranges")
 
 
 @cache

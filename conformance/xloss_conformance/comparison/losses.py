@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from ..answers import describe
 from ..candidates import PEERS, Candidate, load, peer
 from ..conventions import Convention
 from ..libraries import LIBRARIES, array_library
@@ -16,6 +15,7 @@ from ..model import LoadError, Subject, SubjectInfo
 from ..printable import visible_lines
 from ..report.record import head, plain
 from ..result import wrapped
+from ..run import describe
 from ..selection import chosen, dtypes, styled
 from ..snippet import setup
 from ..xloss_subjects import Xloss
