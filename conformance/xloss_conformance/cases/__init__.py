@@ -14,10 +14,8 @@ FILES += ("focal", "binary", "divergence", "packed", "ranges")
 @cache
 def catalogue() -> tuple[Case, ...]:
     """Return every case, those on demand included, in the order of the report."""
-    found: list[Case] = []
-    for name in FILES:
-        found += import_module(f".{name}", __package__).cases()
-    return tuple(found)
+    files = (import_module(f".{name}", __package__) for name in FILES)
+    return tuple(case for file in files for case in file.cases())
 
 
 def case(name: str) -> Case:
