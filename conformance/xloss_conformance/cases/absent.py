@@ -57,9 +57,8 @@ def _masks() -> Iterator[Case]:
     yield empty("a row all masked, mean")
     yield empty("a row all masked, soft", targets=P_MASKED, **NONE, dtypes=WIDE)
     yield empty("a row all masked, smoothed", **SMOOTHED, **NONE, dtypes=WIDE)
-    lone = changed(MASKED, (1, [0, 1, 2, 4]), -INF)
     certain = "loss and gradient of a certain row are exactly 0"
-    yield case("one class left", certain, x=lone, **NONE)
+    yield case("one class left", certain, x=changed(MASKED, (1, [0, 1, 2, 4]), -INF), **NONE)
     yield case("z-loss", "lse is of the possible classes", z_loss=0.5, dtypes=ONE)
     reason = "a finite sentinel for a mask: rows below it turn uniform or NaN"
     yield case("finite and low", reason, x=np.where(MASK, -INF, X - 3e4), see=BLOCKS)
@@ -115,11 +114,9 @@ def _absent() -> Iterator[Case]:
     yield exempt("sample weight 0, bad labels", x=X, sample_weight=np.where(GONE, 0.0, S))
     yield exempt("where, bad labels, weighted", where=KEEP, weight=W, dtypes=ONE)
     hidden = np.where(GONE, NAN, S)
-    infinite = np.where(GONE, INF, S)
     yield wide("where, NaN weights", where=KEEP, sample_weight=hidden)
-    yield wide("where, inf weights", x=X, where=KEEP, sample_weight=infinite, **NONE)
-    ignored = np.where(GONE, -100, Y)
-    yield wide("ignored, NaN weights", targets=ignored, sample_weight=hidden)
+    yield wide("where, inf weights", x=X, where=KEEP, sample_weight=np.where(GONE, INF, S), **NONE)
+    yield wide("ignored, NaN weights", targets=np.where(GONE, -100, Y), sample_weight=hidden)
     both = {"where": KEEP, "sample_weight": changed(S, 4, 0.0)}
     yield wide("all three ways", targets=changed(Y, 0, -100), **both)
 
@@ -133,7 +130,6 @@ def _all_absent() -> Iterator[Case]:
     nowhere = partial(wide, where=np.zeros(6, bool))
     zero = partial(wide, sample_weight=np.zeros(6))
     nan = np.full((6, 5), NAN)
-    some = changed(np.ones(5), 1, 0.0)
     yield ignored("ignored", quick=True)
     yield ignored("ignored, sum", reduction="sum")
     yield ignored("ignored, rows", **NONE)
@@ -145,7 +141,7 @@ def _all_absent() -> Iterator[Case]:
     yield nowhere("where, soft", targets=P, x=nan, to_targets=True)
     yield zero("sample weight 0", quick=True)
     yield zero("sample weight 0, soft", targets=P, to_targets=True)
-    yield wide("class weight 0", targets=np.full(6, 1), weight=some)
+    yield wide("class weight 0", targets=np.full(6, 1), weight=changed(np.ones(5), 1, 0.0))
     yield wide("soft rows of 0", targets=np.zeros((6, 5)))
     yield ignored("with a normalizer", normalizer=4.0, dtypes=WIDE)
 
@@ -170,14 +166,12 @@ def _one_class() -> Iterator[Case]:
     reason = "with one class p = 1: the loss and its gradient are exactly 0"
     case = partial(made, "one class", reason=reason, x=x)
     case = partial(case, targets=np.zeros(6, np.int64))
-    ends = np.concatenate([x[:4], [[INF]], [[-INF]]])
-    lse = "lse is the logit itself"
     whole = "+inf has the whole probability, -inf none"
     yield case("index", quick=True)
     yield case("rows", **NONE)
     yield case("large", x=x * 1e4, **NONE)
-    yield case("infinite", x=ends, **NONE, reason=whole)
+    yield case("infinite", x=np.concatenate([x[:4], [[INF]], [[-INF]]]), **NONE, reason=whole)
     yield case("smoothed", label_smoothing=0.1, dtypes=WIDE)
     yield case("soft", targets=arrays.soft(6, 5)[:, :1], dtypes=WIDE)
-    yield case("z-loss", reason=lse, z_loss=0.5, **NONE, dtypes=WIDE)
+    yield case("z-loss", reason="lse is the logit itself", z_loss=0.5, **NONE, dtypes=WIDE)
     yield case("softcap", softcap=8.0, dtypes=ONE)

@@ -74,7 +74,6 @@ def _infinities() -> Iterator[Case]:
     lost = "a NaN logit makes its own row NaN, no other row's loss or gradient"
     nan = partial(row, reason=lost, see=())
     two = np.array([0, 0.25, 0, 0.75, 0])
-    beside = changed(two, [1, 2], [0, 0.25])
     nan_mean = partial(mean, reason="the mean over a NaN row is NaN", see=())
     yield row("one, the label on it", [1, INF, 2, 0, 1], 1, quick=True)
     yield row("one, the label elsewhere", [1, INF, 2, 0, 1], 3)
@@ -91,7 +90,7 @@ def _infinities() -> Iterator[Case]:
     yield nan("NaN", [1, NAN, 2, 0, 1], 3, quick=True)
     yield nan("NaN at the label", [1, NAN, 2, 0, 1], 1)
     yield nan("NaN beside inf", [1, NAN, INF, -INF, 1], 2)
-    yield nan("NaN under soft targets of 0", [1, NAN, 2, 0, 1], beside)
+    yield nan("NaN under soft targets of 0", [1, NAN, 2, 0, 1], changed(two, [1, 2], [0, 0.25]))
     yield nan("NaN, smoothed", [1, NAN, 2, 0, 1], 3, label_smoothing=0.1)
     yield nan_mean("NaN, mean", [1, NAN, 2, 0, 1], 3)
 
@@ -104,14 +103,13 @@ def _ties() -> Iterator[Case]:
     case = partial(made, "ties", reason=reason, x=two, targets=Y)
     case = partial(case, see=github("tensorflow/tensorflow/issues/127232"))
     zeros = changed(np.zeros((6, 5)), (slice(None), 2), -0.0)
-    signed = "-0.0 equals 0.0: a maximum by bits finds one of them"
     level = partial(case, x=np.broadcast_to(top[:, None], (6, 5)))
     far = np.where(two == two.max(1, keepdims=True), 40.0, two)
     yield case("two, the label one of them", quick=True)
     yield case("two, the label elsewhere", targets=(Y + 1) % 5)
     yield case("three", x=changed(two, (slice(None), 0), top + 1), **NONE)
     yield level("all", quick=True)
-    yield case("0 and -0", reason=signed, x=zeros, see=())
+    yield case("0 and -0", "-0.0 equals 0.0: a maximum by bits finds one of them", x=zeros, see=())
     yield case("soft", targets=P, dtypes=WIDE)
     yield case("masked", x=np.where(MASKED == -INF, -INF, 2.5))
     yield case("far above the rest", x=far, **NONE)

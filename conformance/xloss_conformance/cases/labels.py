@@ -39,9 +39,8 @@ def case(label: str, reason: str, t: Array, **rest: Any) -> Case:
 
 def labelled(dtype: str, *values: int) -> Array:
     """Return good labels of a dtype, the given values first."""
-    kind = np.dtype(dtype)
     good = [3, 99, 0, 126, 41, 77]
-    return np.array([*values, *good[len(values) :]], kind)
+    return np.array([*values, *good[len(values) :]], np.dtype(dtype))
 
 
 def cases() -> Iterator[Case]:
@@ -51,9 +50,8 @@ def cases() -> Iterator[Case]:
         reason = "-100 is ignored, 0 and the last class are classes"
         yield case(dtype, reason, labels, quick=dtype == "int8")
     for dtype in UNSIGNED:
-        labels = labelled(dtype, 199, 156, 0)
         reason = "as a signed byte 156 is -100, but it is a class"
-        yield case(dtype, reason, labels, see=BYTE, quick=dtype == "uint8")
+        yield case(dtype, reason, labelled(dtype, 199, 156, 0), see=BYTE, quick=dtype == "uint8")
     yield from (*_ignored(), *_bad(), *_unread(), *_errors())
 
 
@@ -61,8 +59,7 @@ def _ignored() -> Iterator[Case]:
     def ignore(
         label: str, reason: str, index: int | None, dtype: str, *labels: int, **rest: Any
     ) -> Case:
-        given = labelled(dtype, *labels)
-        return case(f"ignore {label}", reason, given, ignore_index=index, **rest)
+        return case(f"ignore {label}", reason, labelled(dtype, *labels), ignore_index=index, **rest)
 
     chosen = "ignore_index is compared in a dtype that holds both"
     beyond = "beyond the dtype: 300 is no byte, and 44 is not ignored"
@@ -82,8 +79,7 @@ def _ignored() -> Iterator[Case]:
 def _bad() -> Iterator[Case]:
     def bad(dtype: str, value: int, reason: str, name: str = "", **rest: Any) -> Case:
         labels = labelled(dtype, 199 if dtype != "int8" else 127, value)
-        given = {"see": SEE, **NONE, **rest}
-        return case(f"{name or value} as {dtype}", reason, labels, **given)
+        return case(f"{name or value} as {dtype}", reason, labels, **{"see": SEE, **NONE, **rest})
 
     mean = "the mean over a bad label is NaN, not a plausible number"
     weighted = "a bad label has no class weight, and its row is NaN"
@@ -109,13 +105,12 @@ def _bad() -> Iterator[Case]:
 def _unread() -> Iterator[Case]:
     reason = "validate=False reads no label: a bad one is NaN in its own row, and raises nowhere"
     never: dict[str, Any] = {"validate": False, **NONE}
-    good = changed(labelled("int64", 199, -100), 5, 12)
     read = "validate=True reads the labels and finds nothing"
     yield case("unread, -1", reason, labelled("int64", 199, -1, -100), **never, quick=True)
     yield case("unread, 200", reason, labelled("int32", 200, 199, -100), **never)
     yield case("unread, 2^64-100", reason, labelled("uint64", 199, 2**64 - 100), **never)
     yield case("unread, good", reason, labelled("int64", 199, -100), validate=False)
-    yield case("validated, good", read, good, validate=True)
+    yield case("validated, good", read, changed(labelled("int64", 199, -100), 5, 12), validate=True)
 
 
 def _errors() -> Iterator[Case]:

@@ -76,14 +76,12 @@ def _layouts() -> Iterator[Case]:
         x = np.broadcast_to(X[:1], X.shape) if layout == "broadcast" else X
         case = partial(made, "layouts", reason=reason[layout], x=x, targets=Y, layout=layout)
         case = partial(case, see=seen.get(layout, see), dtypes=dtypes)
-        quick = layout in ("F", "readonly", "swapped", "filtered")
         own = {"sample_weight": S, "to_targets": layout == "readonly", "dtypes": WIDE}
-        yield case(layout, quick=quick)
+        yield case(layout, quick=layout in ("F", "readonly", "swapped", "filtered"))
         yield case(f"{layout}, soft", targets=P, **own)
     for layout in ("F", "reversed", "strided", "readonly"):
         turned = {"x": middle, "targets": Y.reshape(2, 3), "layout": layout, "axis": 1}
-        label = f"{layout}, axis 1"
-        yield made("layouts", label, reason[layout], **turned, see=see, dtypes=ONE)
+        yield made("layouts", f"{layout}, axis 1", reason[layout], **turned, see=see, dtypes=ONE)
 
 
 def _split() -> Iterator[Case]:
@@ -91,7 +89,6 @@ def _split() -> Iterator[Case]:
     reason = "sums along a row that depend on the batch: other bits alone than among others"
     case = partial(made, "split", reason=reason, x=x, targets=y, split=True)
     case = partial(case, see=github("vllm-project/vllm/pull/55249"), dtypes=WIDE)
-    masked = changed(x, (slice(None), slice(0, 60)), -INF)
     # More than one block of rows: the seven distinct ones stand in it 100 times.
     blocks = {"x": np.tile(logits(7, 200), (100, 1)), "targets": np.tile(labels(7, 200), 100)}
     yield case("index", quick=True)
@@ -100,7 +97,7 @@ def _split() -> Iterator[Case]:
     yield case("weighted", weight=weights(200), sample_weight=weights(24))
     yield case("z-loss", z_loss=0.5)
     yield case("softcap", softcap=30.0)
-    yield case("masked", x=masked, targets=60 + y % 140)
+    yield case("masked", x=changed(x, (slice(None), slice(0, 60)), -INF), targets=60 + y % 140)
     yield case("Fortran order", layout="F", quick=True)
     yield case("reversed", layout="reversed")
     yield case("strided", layout="strided")

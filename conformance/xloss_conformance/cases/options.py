@@ -80,13 +80,11 @@ def _z_loss() -> Iterator[Case]:
     case = partial(made, "z-loss", reason=reason, x=X, targets=Y, z_loss=0.5, dtypes=ONE)
     case = partial(case, see=github("allenai/OLMo-core/pull/702"))
     weighted = partial(case, weight=W, sample_weight=S)
-    light = changed(np.ones(5), 3, 0.0)
     at_0 = X - np.round(np.log(np.exp(X).sum(1)) * 1024)[:, None] / 1024
     sums = P * np.array([[0.5], [1], [2], [0], [1], [1]])
     of_sums = "W is the sum of the row's targets: a row of 0 has no z-loss"
     sure = {"x": confident(20), "targets": np.array([0])}
     no_weight = "W is 0 with the label's weight: no z-loss"
-    ignored = np.where(KEEP, Y, -100)
     yield case("index", quick=True, dtypes=("float32", "float64", "bfloat16"))
     yield case("soft", targets=P, quick=True)
     yield case("small", z_loss=1e-4)
@@ -94,30 +92,28 @@ def _z_loss() -> Iterator[Case]:
     yield weighted("weighted", quick=True)
     yield weighted("weighted, soft", targets=P)
     yield weighted("weighted, soft, smoothed", targets=P, label_smoothing=0.1)
-    yield case("ignored", reason="an ignored row has no z-loss", targets=ignored)
+    yield case("ignored", reason="an ignored row has no z-loss", targets=np.where(KEEP, Y, -100))
     yield case("large lse", reason="lse² is of the logits as given, not shifted", x=X + 1000)
     yield case("negative lse", reason="the gradient has the sign of lse", x=X - 20)
     yield case("lse of 0", reason="m and log(1 + r) cancel in lse", x=at_0)
     yield case("confident", reason="the tail stays beside the term", **sure)
     yield case("masked", reason="lse is of the possible classes", x=MASKED)
     yield case("soft rows of other sums", reason=of_sums, targets=sums)
-    yield case("class weight 0", reason=no_weight, weight=light, **NONE)
+    yield case("class weight 0", reason=no_weight, weight=changed(np.ones(5), 3, 0.0), **NONE)
     yield case("normalizer", reason="the term is divided as the rest", normalizer=4.0)
 
 
 def _softcap() -> Iterator[Case]:
     case = partial(made, "softcap", reason="the loss is of c·tanh(x/c)", x=X * 8, targets=Y)
     case = partial(case, softcap=30.0, dtypes=ONE, see=github("apple/ml-cross-entropy/issues/48"))
-    padded = github("unslothai/unsloth/pull/10616")
     masked = partial(case, reason="tanh(-inf) is -1", x=np.where(MASKED == -INF, -INF, X * 8))
-    masked = partial(masked, see=padded)
+    masked = partial(masked, see=github("unslothai/unsloth/pull/10616"))
     flat = "1 - tanh² is 0 from x/c = 10 on, where sech² still has every digit"
-    far = "logits beyond the cap are not clipped: a slope is left"
     infinite = changed(changed(X, 1, [1, INF, 2, 0, 1]), 4, [INF, 1, -INF, 0, INF])
     back = "tanh(-inf) is -1: a masked class comes back as -c"
     tail = {"x": confident(25), "targets": np.array([0])}
     yield case("30", quick=True, dtypes=("float32", "float64", "bfloat16"))
-    yield case("30, far", reason=far, x=X * 40)
+    yield case("30, far", reason="logits beyond the cap are not clipped: a slope is left", x=X * 40)
     yield case("8", softcap=8.0, **NONE)
     yield case("1", reason=flat, x=X * 4, softcap=1.0, **NONE)
     yield case("1, far", reason=flat, softcap=1.0, **NONE, quick=True)
@@ -166,7 +162,6 @@ def _soft_gradient() -> Iterator[Case]:
     masked = partial(case, reason=reason, x=MASKED, targets=P_MASKED)
     every = {"weight": W, "sample_weight": S, "where": KEEP, "label_smoothing": 0.1, "z_loss": 0.5}
     sums = P * np.array([[0.5], [1], [2], [0], [1.5], [1]])
-    of_rows = "targets need not sum to 1: a row's weight does"
     nothing = "a class of weight 0 has no gradient at all"
     same = "where the loss is +inf the gradient is the same formula"
     on_masked = changed(P_MASKED, (1, 0), 0.25)
@@ -192,7 +187,7 @@ def _soft_gradient() -> Iterator[Case]:
     yield masked("masked, smoothed", label_smoothing=0.1)
     yield masked("target on a masked class", reason=same, targets=on_masked, reduction="sum")
     yield total("infinite", targets=np.eye(5)[Y], x=changed(X, (2, Y[2]), np.inf))
-    yield case("rows of other sums", reason=of_rows, targets=sums)
+    yield case("rows of other sums", "targets need not sum to 1: a row's weight does", targets=sums)
     yield mean("rows of other sums, smoothed", targets=sums, label_smoothing=0.1)
     yield case("class weight 0", reason=nothing, weight=changed(W, 2, 0.0))
     yield total("confident", targets=np.eye(10)[:1], x=confident(20))

@@ -132,18 +132,16 @@ def _tokens() -> Iterator[Case]:
     yield case("a masked label", "+inf, and the last rank", x=MASKED, targets=at_mask)
     twice = changed(changed(X, (slice(None), 1), INF), (slice(None), 3), INF)
     yield case("two +inf logits", "inf - inf: they share the probability", x=twice)
-    nowhere = changed(X, (2, slice(None)), -INF)
     reason = "lse is -inf, the others NaN, and nothing is correct"
-    yield case("no possible class", reason, x=nowhere)
+    yield case("no possible class", reason, x=changed(X, (2, slice(None)), -INF))
     reason = "NaN in that row and in no other; a rank cannot be NaN"
     yield case("NaN", reason, x=changed(X, (1, 2), NAN), z_loss=0.5)
     reason = "all of them 0, nothing correct, and behind every class"
     given = partial(case, x=changed(X, ([1, 2, 5], [0, 3, 4]), NAN), targets=changed(Y, 1, -100))
     given = partial(given, where=KEEP, sample_weight=np.array([1.0, 2, 0.5, 1, 3, 0]), z_loss=0.5)
     yield given("absent rows of NaN", reason, dtypes=DTYPES, quick=True)
-    bad = changed(changed(Y, 2, -1), 4, 7)
     reason = "a label of -1 wraps to the last class, and is correct there"
-    yield case("bad labels", reason, targets=bad, z_loss=0.25)
+    yield case("bad labels", reason, targets=changed(changed(Y, 2, -1), 4, 7), z_loss=0.25)
     light = {"z_loss": 0.25, "weight": changed(W, 3, 0.0), "sample_weight": S}
     reason = "the term has the row's weight, which a class weight makes 0"
     yield case("z-loss under weights", reason, **light)
@@ -212,11 +210,9 @@ def _top_k() -> Iterator[Case]:
     given = partial(one, targets=top_k.pack(np.tile(np.arange(5), (6, 1)), np.full((6, 5), 0.125)))
     yield given("every class listed", reason, rest="uniform")
     reason = "where the loss is +inf the gradient is the same formula"
-    masked = changed(X, (2, 1), -INF)
-    yield one("listed on a masked class", reason, x=masked, reduction="sum")
+    yield one("listed on a masked class", reason, x=changed(X, (2, 1), -INF), reduction="sum")
     yield wide("rows alone", "a row's bits depend on the batch around it", **NONE, split=True)
-    infinite = changed(X, (0, 3), INF)
-    yield one("infinite logits", "the +inf logits share the whole", x=infinite)
+    yield one("infinite logits", "the +inf logits share the whole", x=changed(X, (0, 3), INF))
 
 
 def _each(case: Callable[..., Case], rest: str) -> Iterator[Case]:
@@ -224,9 +220,8 @@ def _each(case: Callable[..., Case], rest: str) -> Iterator[Case]:
     reason = "a padded slot's index wraps to the last class, or its probability counts"
     given = partial(case, targets=EMPTY)
     yield given(f"empty slots, {rest}", reason, z_loss=0.125, dtypes=WIDE, quick=rest == "zero")
-    nan = changed(X, 4, NAN)
     reason = "a row of empty slots is read"
-    yield case(f"an absent row of NaN, {rest}", reason, x=nan, targets=EMPTY)
+    yield case(f"an absent row of NaN, {rest}", reason, x=changed(X, 4, NAN), targets=EMPTY)
     for name in ("weight", "label_smoothing", "z_loss"):
         yield case(f"{name}, {rest}", "each option is that of soft targets", **{name: EVERY[name]})
     yield case(f"all options, {rest}", "each is that of soft targets, together too", **EVERY)
