@@ -48,11 +48,11 @@ NUMBERS: dict[str, list[tuple[Any, ...]]] = {
     SOMETIMES: [
         (VALUE, 0.0, TAIL, 1.2e7, "returns 0 where the exact loss is 4.14e-08"),
         (GRADIENT, -0.0, -TAIL, 1.2e7, "its gradient is 0 where the exact gradient is -4.14e-08"),
-        (VALUE, 5e-7, 1e-6, 4.2e6, "returns 5e-07 where the exact loss is 1e-06, 50% off"),
-        (VALUE, 5.005, 5.0, 1e4, "returns 5.005 where the exact loss is 5: 2 digits agree"),
+        (VALUE, 5e-7, 1e-6, 4.2e6, "returns 5e-07 where the exact loss is 1e-06"),
+        (VALUE, 5.005, 5.0, 1e4, "returns 5.005 where the exact loss is 5"),
     ],
     YES: [
-        (VALUE, 4.0, 5.0, 2.1e6, "returns 4 where the exact loss is 5, 20% off"),
+        (VALUE, 4.0, 5.0, 2.1e6, "returns 4 where the exact loss is 5"),
         (GRADIENT, 0.25, 0.0, 1e45, "its gradient is 0.25 where the exact gradient is 0"),
         (VALUE, "nan", 2.5, "inf", "returns NaN where the exact loss is 2.5"),
         (VALUE, "inf", 2.5, "inf", "returns infinity where the exact loss is 2.5"),
@@ -60,7 +60,7 @@ NUMBERS: dict[str, list[tuple[Any, ...]]] = {
         (VALUE, 9.75, "nan", "inf", "returns 9.75 where only NaN is right"),
     ],
     NO: [
-        (VALUE, 1.5, 1.50001, 56.0, "returns 1.5 where the exact loss is 1.50001: 5 digits agree"),
+        (VALUE, 1.5, 1.50001, 56.0, "returns 1.5 where the exact loss is 1.50001"),
     ],
 }
 

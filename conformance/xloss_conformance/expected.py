@@ -201,7 +201,8 @@ def exact(values: Sequence[Any]) -> Exact:
     return Exact(hi, np.array(lo))
 
 
-# The file: every answer's arrays, flat and one after another, and their shapes.
+# The file: every answer's arrays, the gradient to targets last, flat and one after another, and
+# their shapes.
 
 
 @cache
@@ -218,11 +219,6 @@ def _filed() -> dict[str, Expected]:
         k: _answer(*(next(flat).reshape(shape) for shape in shapes))
         for k, shapes in meta["answers"].items()
     }
-
-
-def _arrays(expected: Expected) -> list[Array]:
-    """Return an answer as the file has it, the gradient to targets last, where there is one."""
-    return [*expected.value, *expected.grad, expected.absent, *(expected.grad_targets or ())]
 
 
 def _answer(
@@ -244,7 +240,8 @@ def write(cases: Iterator[Case] | Sequence[Case]) -> int:
             arguments = stored(case, dtype)
             token = key(case, arguments)
             if token not in answers:
-                answers[token] = _arrays(compute(case, arguments))
+                made = compute(case, arguments)
+                answers[token] = [*made.value, *made.grad, made.absent, *(made.grad_targets or ())]
     meta = {
         "made by": "python -m xloss_conformance.expected",
         "oracle": hashlib.sha256(_source()).hexdigest(),

@@ -136,7 +136,6 @@ class Traits(NamedTuple):
     bad_label: str = "either"
     compiled: bool = False  # cross_entropy keeps the budget of the compiled engines
     flushes: bool = False  # subnormals become 0: C · 2^-126 more
-    same_bits: bool = False  # a row has the same bits whatever the batch around it
     gradient: str = ""  # how it is taken: "closed form", "autograd", ..., "" if not at all
     strict: bool = True  # dtype, device and error types are as xloss's contract has them
 

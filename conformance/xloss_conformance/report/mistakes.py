@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from math import floor, inf, isfinite, isinf, isnan, log10
+from math import inf, isfinite, isinf, isnan
 from typing import Any
 
 from ..formats import FORMATS, accumulated
@@ -150,7 +150,7 @@ def _mistakes(
             title, training, _ = RULES[one.effect]
             did = _broken(one.effect, one.finding, one.case)
         else:
-            title, did = ROUNDED, _number(one.effect, one.finding, one.dtype)
+            title, did = ROUNDED, _number(one.finding)
             training = (one.through and effect.of_gradient) or effect.of_loss
             if one.effect != "rounding":
                 name = one.case["family"]
@@ -187,7 +187,7 @@ def _relative(finding: dict[str, Any], dtype: str) -> float:
     return inf if ulp is None else float(ulp) * 2.0 ** (1 - FORMATS[kind][0])
 
 
-def _number(effect: str, finding: Record, dtype: str) -> str:
+def _number(finding: Record) -> str:
     """Return what came out, beside what is right."""
     what = NUMBERS[finding["rule"]]
     got, want = float(finding["got"]), float(finding["want"])
@@ -195,17 +195,7 @@ def _number(effect: str, finding: Record, dtype: str) -> str:
     verb = "returns" if what == "loss" else f"its {what} is"
     if isnan(want):
         return f"{verb} {given} where only NaN is right"
-    said = f"{verb} {given} where the exact {what} is {right}"
-    if effect in ("rounding", "digits"):
-        digits = max(1, floor(-log10(_relative(finding, dtype))))
-        return f"{said}: {digits} digit{'s' if digits > 1 else ''} agree"
-    if effect in ("small", "wrong") and got != 0 != want:
-        off = abs(got / want - 1)
-        if off < 0.995:
-            return f"{said}, {off:.0%} off"
-        times = f"{off:.0f}" if off < 1000 else f"{off:.0e}"
-        return f"{said}, {times} times off" if off > 2 else said
-    return said
+    return f"{verb} {given} where the exact {what} is {right}"
 
 
 def shown(got: float, want: float) -> tuple[str, str]:
