@@ -78,8 +78,7 @@ def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) ->
     plain = case.index and case.loss == "cross_entropy" and not mixed
     label = _labels(case, arguments) if plain else np.zeros((), bool)
     compiled = traits.compiled and case.loss == "cross_entropy"
-    generic = case.loss == "cross_entropy" and not compiled
-    grad = np.where(label, ulp, OTHER if generic else ulp)
+    grad = np.where(label, ulp, OTHER if case.loss == "cross_entropy" and not compiled else ulp)
     # What rounds the exponents: a relative error, which the mantissa turns into ulp.
     bent = np.asarray(float(options.get("softcap") or 0.0) * times)
     if not compiled and case.loss in FROM_LOGITS:
@@ -146,7 +145,6 @@ twice that share of H |
         lse = value[..., 1]
         size = np.nan_to_num(np.maximum.reduce([np.abs(top), np.abs(lse), np.abs(lse - top)]))
         weight = np.abs(np.nan_to_num(value[..., names.index("weight")]))
-        term = float(options.get("z_loss", 0.0)) * weight * size**2
     zero, two = np.zeros(lse.shape), 2.0  # a mantissa's most
     of_lse = 4.0 + two * bent
     by_name = {
@@ -154,7 +152,7 @@ twice that share of H |
         "lse": Allowed(of_lse, size),
         "entropy": Allowed(4.0 + two * two * bent, zero),
         "max_prob": Allowed(4.0 + two * bent, zero),
-        "z_term": Allowed(2 * of_lse, term),
+        "z_term": Allowed(2 * of_lse, float(options.get("z_loss", 0.0)) * weight * size**2),
         "weight": Allowed(np.asarray(4.0), zero),
         **dict.fromkeys(EXACT, Allowed(np.asarray(0.5), zero)),
     }

@@ -23,8 +23,7 @@ def scales_of(
         keep = ~expected.absent
         total, factor = _denominator(case, arguments, keep, rows)
         value = np.where(keep, rows, 0.0) / (1.0 if case.loss == "entropy" else total)
-        reduction = arguments.options.get("reduction", "mean")
-        if case.loss != "entropy" and reduction != "none":
+        if case.loss != "entropy" and arguments.options.get("reduction", "mean") != "none":
             # Terms that overflow in their sum alone have a scale all the same.
             value = np.asarray(np.minimum(np.sum(value), np.finfo(np.float64).max))
         upstream = np.abs(np.asarray(arguments.upstream, np.float64)) / total
@@ -61,8 +60,7 @@ def hot(case: Case, arguments: Stored) -> tuple[Array, Array]:
     classes = arguments.x.shape[case.axis]
     weight = np.asarray(arguments.options.get("weight", np.ones(classes)), np.float64)
     if case.index:
-        labels = arguments.targets
-        return (labels[..., None] == np.arange(classes)).astype(np.float64), weight
+        return (arguments.targets[..., None] == np.arange(classes)).astype(np.float64), weight
     return _last(case, arguments.targets), weight
 
 
@@ -188,6 +186,5 @@ def _by_element(case: Case, arguments: Stored, flushes: bool) -> tuple[Array, Ar
         rows = share * power * rows
         power = np.maximum(power, _underflow(miss, gamma, arguments.dtype, flushes))
     targets = power * (_finite(yes) + _finite(no)) * (1 + float(options.get("gamma", 0.0)))
-    ends = np.isin(t, (0.0, 1.0))
-    grad = np.where(ends, 0.0, s * _finite(slope))
+    grad = np.where(np.isin(t, (0.0, 1.0)), 0.0, s * _finite(slope))
     return s * _finite(rows), grad, np.zeros(()), s * targets

@@ -66,9 +66,7 @@ class Report:
         parts += [explained(verdict) for verdict in told]
         rest = [v for v in self.failures if v not in told]
         if rest:
-            etc = ", ..." if rest[NAMED:] else ""
-            names = ", ".join(v.case.name for v in rest[:NAMED])
-            parts.append("\n".join(wrapped(f"{len(rest)} more: {names}{etc}", "")))
+            parts.append(more([v.case.name for v in rest]))
         parts += [f"stale deviation: {visible(line)}" for line in self.stale]
         return visible_lines("\n\n".join(parts))
 
@@ -112,6 +110,12 @@ def _place(finding: Finding) -> str:
         return ""
     at = "" if not finding.at else f" at {list(finding.at)}"
     return f";{at} got {finding.got:.9g}, expected {finding.want:.9g}"
+
+
+def more(names: list[str]) -> str:
+    """Name further cases, the first of them."""
+    named = ", ".join([*names[:NAMED], *(["..."] if names[NAMED:] else [])])
+    return "\n".join(wrapped(f"{len(names)} more: {named}", ""))
 
 
 def wrapped(text: str, indent: str = "  ", width: int = 96) -> list[str]:

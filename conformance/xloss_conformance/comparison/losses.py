@@ -14,7 +14,7 @@ from ..load_object import among
 from ..model import LoadError, Subject, SubjectInfo
 from ..printable import visible_lines
 from ..report.record import head, plain
-from ..result import wrapped
+from ..result import more, wrapped
 from ..run import describe
 from ..selection import chosen, dtypes, styled
 from ..snippet import setup
@@ -108,8 +108,7 @@ def subject(
     if not rest:
         among("loss", given, ("xloss", *PEERS, *FORMS))
     spec, _, own = given.partition("@")
-    style = styled(own) if own else styled(convention, arrays)
-    return load(spec, style, loss=loss, dtype=dtype)
+    return load(spec, styled(own) if own else styled(convention, arrays), loss=loss, dtype=dtype)
 
 
 # ---- What comes of it --------------------------------------------------------------------------
@@ -157,7 +156,7 @@ class Comparison:
         else:
             parts.append(_first(first))
         if rest := [pair.case.name for pair in self.differences[1:]]:
-            parts.append("\n".join(wrapped(f"{len(rest)} more: {', '.join(rest)}", "")))
+            parts.append(more(rest))
         parts += _by_definition(self)
         parts.append(", ".join(f"{n} {what}" for what, n in counts(self).items() if n))
         return "\n\n".join(parts)

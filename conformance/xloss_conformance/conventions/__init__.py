@@ -25,8 +25,7 @@ def convention(name: str | Convention, arrays: str | None = None) -> Convention:
     elif not isinstance(name, str):
         raise LoadError(f"convention: expected a name or a Convention, got {name!r}")
     elif name in NAMES:
-        who = f"convention {name}"
-        made = imported(f"{__package__}.{name}", who).CONVENTION
+        made = imported(f"{__package__}.{name}", f"convention {name}").CONVENTION
     elif ".py" in name or ":" in name:
         made = load_object(name, "CONVENTION")
         if not isinstance(made, Convention):

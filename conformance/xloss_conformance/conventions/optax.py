@@ -52,8 +52,7 @@ class Optax(Convention):
         where = np.broadcast_to(case.options.get("where", True), rows(case))
         if averages(case) and not where.any():
             # The gradient is 0/0 by the same definition: it says nothing.
-            nothing = replace(case, value_only=True)
-            return Differs(nothing, "jnp.mean over nothing is NaN", np.nan)
+            return Differs(replace(case, value_only=True), "jnp.mean over nothing is NaN", np.nan)
         asked = base.smoothed_plainly(case)
         if averages(case) and weighs(case):
             return over(asked, float(where.sum()), "jnp.mean is over the rows")

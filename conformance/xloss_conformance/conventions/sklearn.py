@@ -99,9 +99,8 @@ class Sklearn(Convention):
             weight = np.broadcast_to(own["sample_weight"], rows(case))
             own["sample_weight"] = np.array(weight, x.dtype)
         if case.loss in ("log_loss", "binary_cross_entropy"):
-            classes = 2 if case.loss == "binary_cross_entropy" else x.shape[1]
             own["normalize"] = options.get("reduction", "mean") == "mean"
-            own["labels"] = np.arange(classes)
+            own["labels"] = np.arange(2 if case.loss == "binary_cross_entropy" else x.shape[1])
         return function(t, x, **own)
 
 

@@ -102,10 +102,8 @@ class Torch(Convention):
                 if averages(case):
                     clamped = base.with_options(clamped, normalizer=float(x.size))
                 asked = Differs(clamped, "a logarithm is -100 at least")
-        weighted = "sample_weight" in case.options
-        if averages(case) and (weighted or not case.x.size):
-            note = "the mean is over the elements, whatever their weights"
-            return over(asked, case.x.size, note)
+        if averages(case) and ("sample_weight" in case.options or not case.x.size):
+            return over(asked, case.x.size, "the mean is over the elements, whatever their weights")
         return asked
 
     def call(self, function: Loss, case: Case, x: Any, t: Any, options: Options) -> Any:
@@ -121,8 +119,7 @@ class Torch(Convention):
             return _called(function, own, x.movedim(axis, -1))
         if case.loss == "kl_div":
             reduction = own.pop("reduction", "mean")
-            named = "batchmean" if reduction == "mean" else reduction
-            own |= taken(function, reduction=named)
+            own |= taken(function, reduction="batchmean" if reduction == "mean" else reduction)
             value = _called(function, own, x.movedim(axis, -1), t.movedim(axis, -1))
             return value.sum(-1) if reduction == "none" else value
         if case.loss == "sigmoid_focal_loss":

@@ -95,8 +95,7 @@ def _processor() -> str:
 
 def _case(case: Case) -> dict[str, Any]:
     named = ("name", "family", "label", "loss", "reason", "see", "gap", "quick")
-    told = {name: getattr(case, name) for name in named}
-    return {**told, "setup": setup(case)}
+    return {name: getattr(case, name) for name in named} | {"setup": setup(case)}
 
 
 def _cell(verdict: Verdict) -> dict[str, Any]:
@@ -124,8 +123,7 @@ class Tally:
 
     def add(self, cell: Cell) -> None:
         self.counts[cell["status"]] += 1
-        ulps = [float(cell[of]) for of in ("value_ulp", "grad_ulp") if cell[of] is not None]
-        for ulp in ulps:
+        for ulp in [float(cell[of]) for of in ("value_ulp", "grad_ulp") if cell[of] is not None]:
             self.worst = max(self.worst or 0.0, inf if isnan(ulp) else ulp)
 
     @property
