@@ -76,7 +76,9 @@ def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) ->
     ulp = BASE * times
     mixed = any(np.any(options.get(k, 0)) for k in ("weight", "label_smoothing", "z_loss"))
     plain = case.index and case.loss == "cross_entropy" and not mixed
-    label = _labels(case, arguments) if plain else np.zeros((), bool)
+    label = np.zeros((), bool)  # of the true classes' entries
+    if plain and case.tile == 1:
+        label = np.moveaxis(hot(case, arguments)[0] != 0, -1, case.axis)
     compiled = traits.compiled and case.loss == "cross_entropy"
     grad = np.where(label, ulp, OTHER if case.loss == "cross_entropy" and not compiled else ulp)
     # What rounds the exponents: a relative error, which the mantissa turns into ulp.
@@ -207,13 +209,6 @@ def _mantissa(hi: Array, scale: Array) -> Array:
     size = np.maximum(np.abs(hi), np.nan_to_num(scale, posinf=0.0))
     mantissa = 2 * np.frexp(np.where(np.isfinite(size), size, 1.0))[0]
     return np.where(mantissa == 0, 1.0, mantissa)
-
-
-def _labels(case: Case, arguments: Stored) -> Array:
-    """Return a mask of the entries of the true classes."""
-    if case.tile > 1:
-        return np.zeros((), bool)
-    return np.moveaxis(hot(case, arguments)[0] != 0, -1, case.axis)
 
 
 def _rounded_gap(case: Case, arguments: Stored) -> Array:

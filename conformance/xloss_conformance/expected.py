@@ -135,7 +135,10 @@ def compute(case: Case, arguments: Stored) -> Expected:
     if joined is not None:
         pairs = zip(total.grads, scales, strict=True)
         parts = [None if part is None else [v * up for v in part] for part, up in pairs]
-        return _packed(joined, parts, value, to_targets, ~keep)
+        chained = [exact(row) for row in packed.chain(joined, parts)]
+        grad = Exact(*(np.stack([row[i] for row in chained]) for i in range(2)))
+        rest = np.zeros(len(joined.x) - count, bool)
+        return Expected(value, grad, to_targets, np.concatenate([~keep, rest]))
     return Expected(value, gradient(total.grads, rows_x, x.shape), to_targets, ~keep.reshape(shape))
 
 
@@ -163,16 +166,6 @@ def _with_fields(case: Case, arguments: Stored) -> Expected:
 def _target(t: Array) -> Any:
     """Return a row's target as the oracle takes it."""
     return int(t) if t.dtype.kind in "iu" else t.astype(np.float64).tolist()
-
-
-def _packed(
-    arguments: Stored, by_row: list[Any], value: Exact, to_targets: Exact | None, absent: Array
-) -> Expected:
-    """Return the answer for features, weight and bias in one argument, as absent as they are."""
-    pairs = [exact(row) for row in packed.chain(arguments, by_row)]
-    grad = Exact(*(np.stack([pair[i] for pair in pairs]) for i in range(2)))
-    rest = np.zeros(len(arguments.x) - len(absent), bool)
-    return Expected(value, grad, to_targets, np.concatenate([absent, rest]))
 
 
 def _token(row: Array) -> Any:

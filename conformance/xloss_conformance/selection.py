@@ -9,7 +9,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from .candidates import PEERS, Candidate, load, peer
+from .candidates import Candidate, load, peer
 from .cases import catalogue
 from .conventions import Convention, convention
 from .libraries import LIBRARIES, array_library
@@ -86,8 +86,6 @@ def sources(plan: Plan) -> list[Source]:
     dtypes(plan.dtypes or DTYPES)
     for name in plan.backends:
         among("backend", name, LIBRARIES)
-    for name in plan.peers:
-        among("peer", name, PEERS)
     has = QUICK if plan.quick and plan.everything else dict.fromkeys(LIBRARIES, DTYPES)
     found = []
     for name in has if plan.everything else plan.backends:

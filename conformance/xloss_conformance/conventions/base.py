@@ -26,7 +26,7 @@ class Convention:
     name: ClassVar[str] = "xloss"
     package: ClassVar[str] = ""  # the peer's distribution, whose version a report names
     home: str = "numpy"  # the library whose arrays the function takes
-    origin: str = ""  # the file that it was loaded from
+    origin: str = ""  # its name, or the file that it was loaded from
     # Kind of call -> the peer's own function, "module:function"; empty where there is no such peer.
     # A kind is a loss, or "loss soft" where floating targets go to another function.
     functions: ClassVar[Mapping[str, str]] = {}
