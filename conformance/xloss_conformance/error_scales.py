@@ -64,10 +64,6 @@ def hot(case: Case, arguments: Stored) -> tuple[Array, Array]:
     return _last(case, arguments.targets), weight
 
 
-def _column(case: Case, values: Any, shape: tuple[int, ...]) -> Array:
-    return np.broadcast_to(np.asarray(values, np.float64), shape)[..., None]
-
-
 def _underflow(p: Array, power: float, dtype: str, flushes: bool) -> Array:
     """Return a scale that allows p^power what it, or p, loses below the smallest normal number.
 
@@ -92,7 +88,8 @@ def _by_class(case: Case, arguments: Stored, flushes: bool) -> tuple[Array, Arra
     """Rows' scale of the value; of the gradients to x and targets; and dW/dt, in x's layout."""
     options = arguments.options
     x = _last(case, arguments.x)
-    s = _column(case, options.get("sample_weight", 1.0), x.shape[:-1])
+    s = np.asarray(options.get("sample_weight", 1.0), np.float64)
+    s = np.broadcast_to(s, x.shape[:-1])[..., None]
 
     def back(values: Array) -> Array:
         return np.moveaxis(np.broadcast_to(values, x.shape), -1, case.axis)
@@ -136,9 +133,8 @@ def _by_class(case: Case, arguments: Stored, flushes: bool) -> tuple[Array, Arra
     if case.loss == "focal_loss":
         gamma = float(options.get("gamma", 2.0))
         nll = rest**gamma * nll
-    terms = np.where(a == 0, 0.0, a * nll)
     z_term = np.abs(2 * float(options.get("z_loss", 0.0)) * total * lse * p)
-    rows = s[..., 0] * _finite(terms).sum(-1)
+    rows = s[..., 0] * _finite(np.where(a == 0, 0.0, a * nll)).sum(-1)
     ab = a * (1 + gamma) if gamma else a
     slope = np.maximum(np.maximum(p * ab.sum(-1, keepdims=True), ab if logits else 0.0), z_term)
     if cap:

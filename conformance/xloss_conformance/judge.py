@@ -74,9 +74,8 @@ def _compared(
         if not right:
             yield Finding("runs", first_line(outcome.error))
         return
-    verdict.parts = parts(
-        case, outcome, expected, budget(case, arguments, expected, traits), traits
-    )
+    allowed = budget(case, arguments, expected, traits)
+    verdict.parts = parts(case, outcome, expected, allowed, traits)
     if bad.any() and traits.bad_label == "raises" and read:
         yield Finding("raises", "a label out of range, and a result")
         return

@@ -87,13 +87,12 @@ def sources(plan: Plan) -> list[Source]:
     for name in plan.backends:
         among("backend", name, LIBRARIES)
     has = QUICK if plan.quick and plan.everything else dict.fromkeys(LIBRARIES, DTYPES)
-    found = []
-    for name in has if plan.everything else plan.backends:
-        wanted = tuple(dtype for dtype in has[name] if dtype in (plan.dtypes or DTYPES))
-        found += [
-            Source(name, partial(present, subject), name in plan.backends, _cost(subject))
-            for subject in of(name, wanted)
-        ]
+    wanted = plan.dtypes or DTYPES
+    found = [
+        Source(name, partial(present, subject), name in plan.backends, _cost(subject))
+        for name in (has if plan.everything else plan.backends)
+        for subject in of(name, tuple(dtype for dtype in has[name] if dtype in wanted))
+    ]
     for name in dict.fromkeys(plan.peers):
         found += [
             Source(name, partial(peer, name, dtype), required=True)

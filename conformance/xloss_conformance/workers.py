@@ -129,13 +129,12 @@ class Worker:
         if POSIX:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
-        self.heard = time.monotonic()  # when it was last given something, or last sent something
-        self.begun = False  # whether a message has come of what it was given
 
     def begin(self, task: Task) -> None:
         with suppress(OSError):  # it is gone: `receive` tells it
             self.pipe.send((task.function, task.arguments))
-        self.heard, self.begun = time.monotonic(), False
+        self.heard = time.monotonic()  # when it was last given something, or last sent something
+        self.begun = False  # whether a message has come of what it was given
 
     def receive(self, task: Task) -> list[Any] | None:
         """Return the next message in a list, an empty one at the end, or None: it is not there yet.
@@ -147,8 +146,8 @@ class Worker:
                 raise self._gone(task.at())
             limit = task.limit if self.begun else max(task.limit, LOADING)
             if time.monotonic() - self.heard > limit:
-                late = f"gave no answer in {limit:g} s (--timeout)"
-                raise WorkerFailed(f"the process {task.at()} {late}")
+                late = f"the process {task.at()} gave no answer in {limit:g} s (--timeout)"
+                raise WorkerFailed(late)
             return None
         try:
             found: list[Any] | Exception = self.pipe.recv()

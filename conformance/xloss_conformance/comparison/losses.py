@@ -144,11 +144,8 @@ class Comparison:
 
     def __str__(self) -> str:
         """Return the first difference, the others in a line each, and counts by family."""
-        heads = [
-            f"{letter}  {told.name} ({_of(told)})"
-            for letter, told in (("A", self.a), ("B", self.b))
-        ]
-        first = self.first
+        sides, first = {"A": self.a, "B": self.b}, self.first
+        heads = [f"{letter}  {told.name} ({_of(told)})" for letter, told in sides.items()]
         parts = ["\n".join(heads)]
         if first is None:
             apart = "but by definition" if _by_definition(self) else "anywhere"

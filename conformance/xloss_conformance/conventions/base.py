@@ -99,14 +99,12 @@ class Convention:
         return call(function, case.loss, x, t, options)
 
 
-def named(*options: str) -> dict[str, str]:
-    """Return options whose own keyword is xloss's name, as `takes` has them."""
-    return {option: option for option in options}
+def named(*same: str, **others: str) -> dict[str, str]:
+    """Return options under their own keywords, as `takes` has them, the first under xloss's names.
 
-
-def arranged(*options: str) -> dict[str, str]:
-    """Return options that `call` arranges."""
-    return dict.fromkeys(options, "")
+    "" stands for an option that `call` arranges.
+    """
+    return dict(zip(same, same, strict=True)) | others
 
 
 def on_last_axis(case: Case) -> bool:

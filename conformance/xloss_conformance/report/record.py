@@ -34,17 +34,19 @@ PACKAGES += ("ml_dtypes", "mpmath")
 
 def head() -> dict[str, Any]:
     """Return what every record says first: what ran, when and where."""
-    found = {"schema": SCHEMA, "xloss": xloss.__version__}
-    found["date"] = datetime.now(UTC).date().isoformat()
-    machine = {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-    }
     here = {name: installed(name) for name in PACKAGES}
-    versions = {name: number for name, number in here.items() if number != "unknown"}
-    return {**found, "machine": machine, "versions": versions}
+    return {
+        "schema": SCHEMA,
+        "xloss": xloss.__version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {
+            "python": platform.python_version(),
+            "platform": f"{platform.system()} {platform.machine()}",
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+        },
+        "versions": {name: number for name, number in here.items() if number != "unknown"},
+    }
 
 
 def record(report: Report) -> dict[str, Any]:

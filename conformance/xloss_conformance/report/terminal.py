@@ -72,12 +72,8 @@ def again(cell: Cell, subjects: dict[str, Any], record: Record) -> str:
     subject = subjects[cell["subject"]]
     words = ["xloss", "conform", "--case", cell["case"]]
     name = subject["name"].removesuffix(f" {subject['dtype']}")
-    if subject["kind"] == "xloss":
-        words += ["--backend", subject["library"]]
-    elif subject["kind"] == "peer":
-        words += ["--peer", name]
-    else:
-        words += ["--candidate", name, *_kept(record["command"])]
+    how = {"xloss": ["--backend", subject["library"]], "peer": ["--peer", name]}
+    words += how.get(subject["kind"], ["--candidate", name, *_kept(record["command"])])
     return shlex.join([*words, "--dtype", subject["dtype"]])
 
 
