@@ -164,8 +164,7 @@ def _empty() -> Iterator[Case]:
 def _one_class() -> Iterator[Case]:
     x = X[:, :1]
     reason = "with one class p = 1: the loss and its gradient are exactly 0"
-    case = partial(made, "one class", reason=reason, x=x)
-    case = partial(case, targets=np.zeros(6, np.int64))
+    case = partial(made, "one class", reason=reason, x=x, targets=np.zeros(6, np.int64))
     whole = "+inf has the whole probability, -inf none"
     yield case("index", quick=True)
     yield case("rows", **NONE)

@@ -144,8 +144,7 @@ def _vocabulary() -> Iterator[Case]:
     x[1, :256] = -INF
     y = np.array([100_000, CLASSES - 1])
     reason = "a vocabulary takes more than one block: the pieces of a row are merged"
-    case = partial(made, "vocabulary", reason=reason)
-    case = partial(case, see=github("unslothai/unsloth/issues/91"))
+    case = partial(made, "vocabulary", reason=reason, see=github("unslothai/unsloth/issues/91"))
     yield case("128,256 classes", x=x, targets=y, quick=True, dtypes=("float32", "bfloat16"))
     yield case("smoothed", x=x[:1], targets=np.array([5]), label_smoothing=0.1, dtypes=ONE)
 
