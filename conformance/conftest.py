@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 import made_record
-from browsing import Open
+from browsing import NoBrowser, Open, browser, scheme, size
 from xloss_conformance import judge, libraries
 from xloss_conformance.libraries import ArrayLibrary
 from xloss_conformance.report.page import page
-from xloss_conformance.report.publish import NoBrowser, browser, scheme, size
 
 if "MUTANT_UNDER_TEST" in os.environ:
     # mutmut names a fault by its file, from the root of the repository, and finds it by the name of

@@ -14,8 +14,8 @@ from by_hand import BOTH, noisy, plain, right
 from xloss.cli.app import run as command
 from xloss_conformance import Comparison, Convention, Missing, compare, libraries
 from xloss_conformance.cases import case
+from xloss_conformance.comparison.losses import counts, record
 from xloss_conformance.comparison.pair import Pair
-from xloss_conformance.comparison.result import counts, record
 from xloss_conformance.model import Differs
 
 FAMILIES = ["tail", "ties", "masks", "all absent"]

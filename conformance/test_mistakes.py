@@ -48,11 +48,11 @@ NUMBERS: dict[str, list[tuple[Any, ...]]] = {
     SOMETIMES: [
         (VALUE, 0.0, TAIL, 1.2e7, "returns 0 where the exact loss is 4.14e-08"),
         (GRADIENT, -0.0, -TAIL, 1.2e7, "its gradient is 0 where the exact gradient is -4.14e-08"),
-        (VALUE, 5e-7, 1e-6, 4.2e6, "returns 5e-07 where the exact loss is 1e-06, 50% off"),
-        (VALUE, 5.005, 5.0, 1e4, "returns 5.005 where the exact loss is 5: 2 digits agree"),
+        (VALUE, 5e-7, 1e-6, 4.2e6, "returns 5e-07 where the exact loss is 1e-06"),
+        (VALUE, 5.005, 5.0, 1e4, "returns 5.005 where the exact loss is 5"),
     ],
     YES: [
-        (VALUE, 4.0, 5.0, 2.1e6, "returns 4 where the exact loss is 5, 20% off"),
+        (VALUE, 4.0, 5.0, 2.1e6, "returns 4 where the exact loss is 5"),
         (GRADIENT, 0.25, 0.0, 1e45, "its gradient is 0.25 where the exact gradient is 0"),
         (VALUE, "nan", 2.5, "inf", "returns NaN where the exact loss is 2.5"),
         (VALUE, "inf", 2.5, "inf", "returns infinity where the exact loss is 2.5"),
@@ -60,7 +60,7 @@ NUMBERS: dict[str, list[tuple[Any, ...]]] = {
         (VALUE, 9.75, "nan", "inf", "returns 9.75 where only NaN is right"),
     ],
     NO: [
-        (VALUE, 1.5, 1.50001, 56.0, "returns 1.5 where the exact loss is 1.50001: 5 digits agree"),
+        (VALUE, 1.5, 1.50001, 56.0, "returns 1.5 where the exact loss is 1.50001"),
     ],
 }
 
@@ -104,9 +104,9 @@ def test_a_rule_that_is_broken_in_words(rule: str, detail: str, did: str) -> Non
 
 def test_a_lost_loss_says_that_the_gradient_is_lost_only_where_it_is() -> None:
     value, gradient = number("value", 0.0, TAIL, 1.2e7), number("gradient", -0.0, -TAIL, 1.2e7)
-    assert one(value).training == EFFECTS["small"].of_loss
+    assert one(value).consequence.startswith(EFFECTS["small"].of_loss)
     both = one(value, findings=[value, gradient])  # type: ignore[arg-type]
-    assert both.training == EFFECTS["small"].of_gradient
+    assert both.consequence.startswith(EFFECTS["small"].of_gradient)
 
 
 def test_failures_are_grouped_and_the_most_telling_is_told() -> None:
@@ -126,7 +126,7 @@ def test_failures_are_grouped_and_the_most_telling_is_told() -> None:
 
 def test_what_is_told_of_many_has_something_that_can_matter() -> None:
     def made(k: int, matters: str) -> Mistake:
-        return Mistake(str(k), matters, "", "", "", {}, 1, 1)
+        return Mistake(str(k), matters, "", "", {}, 1, 1)
 
     many = [made(k, YES) for k in range(6)] + [made(k, SOMETIMES) for k in range(6, 8)]
     shown, more = picked(many)

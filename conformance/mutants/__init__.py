@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 import xloss
 from xloss_conformance.candidates import Candidate
-from xloss_conformance.loss_functions import public, value_and_grad
 from xloss_conformance.model import BINARY, CLASS
+from xloss_conformance.packed import public, value_and_grad
 from xloss_conformance.selection import styled
 
 Array: TypeAlias = NDArray[Any]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import xloss
-from xloss_conformance.loss_functions import value_and_grad
+from xloss_conformance.packed import value_and_grad
 from xloss_conformance.top_k import IGNORED, TOP_K, pack, slots, written_out
 
 from . import Array, planted

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from .checking import check, conformance_cases
-from .comparison.losses import compare
-from .comparison.result import Comparison
+from .comparison.losses import Comparison, compare
 from .conventions import Convention, convention
 from .model import Differs, Missing
 from .result import Nonconforming, Report

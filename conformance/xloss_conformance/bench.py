@@ -76,8 +76,7 @@ def bench(
 
 def head() -> Record:
     """Return what a record says of the run: when, where, by which versions, how busy it was."""
-    own = {"threads": cores(), "load": [load_average()], "missing": []}
-    return record.head() | own
+    return record.head() | {"threads": cores(), "load": [load_average()], "missing": []}
 
 
 def cores() -> int:

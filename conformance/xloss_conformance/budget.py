@@ -15,7 +15,7 @@ with p·A a term, a sum is no more exact than p·A alone |
 | logits whose differences are not exact in the dtype | half an ulp a unit of gap more, generic |
 | linear: features, weight, bias | twice that of the logits' gradient and two a term, of Σ|terms| |
 | what rounds an exponent, as these two do | relative: up to twice as many ulp below a power of 2 |
-| what token_stats has beside the losses | see token_rows.columns |
+| what token_stats has beside the losses | see columns |
 | 16-bit gradients | one rounding of the float32 result: half an ulp and the budget in float32; \
 of compiled engines 24 ulp of float32 more, for an exponent of up to 64 rounded before 2^x |
 | linear in 16 bits | each term rounded before the products, and the result of a block: 2 ulp more |
@@ -23,17 +23,20 @@ of compiled engines 24 ulp of float32 more, for an exponent of up to 64 rounded 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-from . import linear
+from . import packed
 from .error_scales import hot, scales_of
 from .formats import FORMATS
-from .linear import LINEAR
 from .model import FROM_LOGITS, Allowed, Array, Budget, Case, Exact, Expected, Stored, Traits
-from .token_rows import TOKENS, columns, loss_alone
+from .packed import LINEAR, LINEAR_TOKENS, TOKENS, fields_of, loss_alone
 from .top_k import TOP_K, dense_case
 
 BASE, OTHER = 4.0, 6.0
+EXACT = ("correct", "rank")  # fields which are no results of rounded arithmetic
 
 
 def spacing(dtype: str, scale: Array) -> Array:
@@ -73,10 +76,11 @@ def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) ->
     ulp = BASE * times
     mixed = any(np.any(options.get(k, 0)) for k in ("weight", "label_smoothing", "z_loss"))
     plain = case.index and case.loss == "cross_entropy" and not mixed
-    label = _labels(case, arguments) if plain else np.zeros((), bool)
+    label = np.zeros((), bool)  # of the true classes' entries
+    if plain and case.tile == 1:
+        label = np.moveaxis(hot(case, arguments)[0] != 0, -1, case.axis)
     compiled = traits.compiled and case.loss == "cross_entropy"
-    generic = case.loss == "cross_entropy" and not compiled
-    grad = np.where(label, ulp, OTHER if generic else ulp)
+    grad = np.where(label, ulp, OTHER if case.loss == "cross_entropy" and not compiled else ulp)
     # What rounds the exponents: a relative error, which the mantissa turns into ulp.
     bent = np.asarray(float(options.get("softcap") or 0.0) * times)
     if not compiled and case.loss in FROM_LOGITS:
@@ -115,6 +119,53 @@ def _tokens(case: Case, arguments: Stored, expected: Expected, traits: Traits) -
     return of_loss._replace(value=columns(case, arguments, expected.value.hi, of_loss.value, bent))
 
 
+def columns(case: Case, arguments: Stored, value: Array, loss: Allowed, bent: Array) -> Allowed:
+    """Return the budget of every field from that of the losses, (*rows).
+
+    value: the exact fields. bent: what rounded exponents add, relative, in ulp.
+
+    | field | ulp |
+    | --- | --- |
+    | loss | that of cross_entropy |
+    | lse | 4, of the largest of m, L and lse, which may cancel |
+    | entropy | 4: L and Σ p (m - z) have no term below 0. An error of a logit changes H by up to \
+twice that share of H |
+    | max_prob | 4 |
+    | z_term | twice that of lse, of λ W times the square of lse's scale |
+    | weight | 4: a product |
+    | correct, rank | none |
+    """
+    x = np.moveaxis(np.asarray(arguments.x, np.float64), case.axis, -1)
+    if case.loss == LINEAR_TOKENS:
+        x = packed.product(arguments)
+    options = arguments.options
+    names = fields_of(case)
+    with np.errstate(all="ignore"):
+        cap = options.get("softcap")
+        top = np.max(x, axis=-1, initial=-np.inf)
+        top = cap * np.tanh(top / cap) if cap else top
+        lse = value[..., 1]
+        size = np.nan_to_num(np.maximum.reduce([np.abs(top), np.abs(lse), np.abs(lse - top)]))
+        weight = np.abs(np.nan_to_num(value[..., names.index("weight")]))
+    zero, two = np.zeros(lse.shape), 2.0  # a mantissa's most
+    of_lse = 4.0 + two * bent
+    by_name = {
+        "loss": loss,
+        "lse": Allowed(of_lse, size),
+        "entropy": Allowed(4.0 + two * two * bent, zero),
+        "max_prob": Allowed(4.0 + two * bent, zero),
+        "z_term": Allowed(2 * of_lse, float(options.get("z_loss", 0.0)) * weight * size**2),
+        "weight": Allowed(np.asarray(4.0), zero),
+        **dict.fromkeys(EXACT, Allowed(np.asarray(0.5), zero)),
+    }
+    ulps, scales = zip(*(by_name[name] for name in names), strict=True)
+    return Allowed(_side_by_side(ulps, lse.shape), _side_by_side(scales, lse.shape))
+
+
+def _side_by_side(values: Sequence[Any], shape: tuple[int, ...]) -> Array:
+    return np.stack([np.broadcast_to(np.asarray(v, float), shape) for v in values], axis=-1)
+
+
 def _top_k(case: Case, arguments: Stored, expected: Expected, traits: Traits) -> Budget:
     """Return that of soft targets written out.
 
@@ -135,7 +186,7 @@ def _linear(case: Case, arguments: Stored, expected: Expected, traits: Traits) -
     A scale's spacing is half its size times 2^-bits or more, and a gradient is two of its terms.
     """
     assert arguments.targets is not None
-    asked, given = linear.logits_case(case, arguments, linear.product(arguments))
+    asked, given = packed.logits_case(case, arguments, packed.product(arguments))
     absent = expected.absent[: len(arguments.targets)]
     value, by_logit, by_targets = scales_of(asked, given, expected._replace(absent=absent), traits)
     cap = float(arguments.options.get("softcap") or 0.0)
@@ -148,7 +199,7 @@ def _linear(case: Case, arguments: Stored, expected: Expected, traits: Traits) -
     ulp = np.asarray(BASE + 2 * cap)
     return Budget(
         Allowed(ulp, value),
-        Allowed(grad, linear.scales(arguments, by_logit, absent)),
+        Allowed(grad, packed.scales(arguments, by_logit, absent)),
         Allowed(_rounded(arguments, ulp), by_targets),
     )
 
@@ -158,13 +209,6 @@ def _mantissa(hi: Array, scale: Array) -> Array:
     size = np.maximum(np.abs(hi), np.nan_to_num(scale, posinf=0.0))
     mantissa = 2 * np.frexp(np.where(np.isfinite(size), size, 1.0))[0]
     return np.where(mantissa == 0, 1.0, mantissa)
-
-
-def _labels(case: Case, arguments: Stored) -> Array:
-    """Return a mask of the entries of the true classes."""
-    if case.tile > 1:
-        return np.zeros((), bool)
-    return np.moveaxis(hot(case, arguments)[0] != 0, -1, case.axis)
 
 
 def _rounded_gap(case: Case, arguments: Stored) -> Array:

@@ -12,8 +12,8 @@ import numpy as np
 from .cases.making import made
 from .libraries.base import ArrayLibrary, Function
 from .model import BINARY, PARTS, Array, Called, Case, Finding, Outcome, Stored, Subject
+from .packed import TOKENS, fields_of, upstream_of
 from .rounding import stored
-from .token_rows import TOKENS, fields_of, upstream_of
 
 WITHOUT_REDUCTION = ("entropy", "token_stats", "linear_token_stats")  # rows come of them always
 LARGE = 2**28  # beyond it an argument is not copied to see whether it changed

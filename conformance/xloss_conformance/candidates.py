@@ -69,17 +69,12 @@ class Candidate:
         arrays = "" if own in (None, type(self.convention).home) else f', arrays="{own}"'
         loaded = ":" in self.label
         spec = repr(self.label) if loaded else self.label
-        how = f'{spec}, {self._style()}{arrays}, loss="{self.loss}", dtype="{self.dtype}"'
+        origin = self.convention.origin
+        style = repr(origin) if origin else f"{type(self.convention).__name__}()"
+        how = f'{spec}, {style}{arrays}, loss="{self.loss}", dtype="{self.dtype}"'
         imports = [] if loaded else _import(self.function)
         imports = ["from xloss_conformance.candidates import load", *imports]
         return asking(case, imports, f"load({how})")
-
-    def _style(self) -> str:
-        """Return the convention as an argument: its name or file, or the object that was given."""
-        named = self.convention.origin or (
-            self.convention.name if type(self.convention).__module__.startswith(__package__) else ""
-        )
-        return repr(named) if named else f"{type(self.convention).__name__}()"
 
     def _survived(self, *asked: Any) -> Called:
         """Call it; what it throws that is no Exception, SystemExit say, is an outcome too."""
@@ -151,12 +146,11 @@ def load(
     style = convention(convention_name, arrays)
     among("loss", loss, LOSSES)
     knows(style, loss)
-    if not isinstance(spec, str):
-        return Candidate(label(spec), spec, style, loss, dtype, value_only)
-    function = load_object(spec)
+    function = load_object(spec) if isinstance(spec, str) else spec
     if not callable(function):
         raise LoadError(f"{spec} is a {type(function).__name__}, which cannot be called")
-    return Candidate(spec, function, style, loss, dtype, value_only)
+    name = spec if isinstance(spec, str) else label(spec)
+    return Candidate(name, function, style, loss, dtype, value_only)
 
 
 def knows(style: Convention, loss: str) -> None:

@@ -47,9 +47,8 @@ class Deviation:
 
     def names(self, verdict: Verdict) -> bool:
         """Whether a verdict is of its subjects and cases."""
-        return fnmatchcase(verdict.subject, self.subject) and fnmatchcase(
-            verdict.case.name, self.case
-        )
+        subject = fnmatchcase(verdict.subject, self.subject)
+        return subject and fnmatchcase(verdict.case.name, self.case)
 
 
 def read(file: Path) -> list[Deviation]:
@@ -116,15 +115,12 @@ def stale(deviations: Sequence[Deviation], report: Report) -> list[str]:
         of = {name: cases[name] for name in cases if fnmatchcase(name, entry.case)}
         by = {name for name in everyone if fnmatchcase(name, entry.subject)}
         here = {name for name in by if name in subjects or everyone[name] not in missing}
+        whole = all(name in run or later for name, later in of.items())
         if not of:
             lines.append(f"{entry}: there is no such case")
         elif not by:
             lines.append(f"{entry}: there is no such subject")
-        elif (
-            here
-            and here <= set(subjects)
-            and all(name in run or later for name, later in of.items())
-        ):
+        elif here and here <= set(subjects) and whole:
             found = [v for v in report.verdicts if entry.names(v)]
             if not any(f.rule == entry.rule for v in found for f in v.findings):
                 lines.append(f"{entry}: none of its {len(found)} cells breaks that rule any more")

@@ -23,8 +23,7 @@ def scales_of(
         keep = ~expected.absent
         total, factor = _denominator(case, arguments, keep, rows)
         value = np.where(keep, rows, 0.0) / (1.0 if case.loss == "entropy" else total)
-        reduction = arguments.options.get("reduction", "mean")
-        if case.loss != "entropy" and reduction != "none":
+        if case.loss != "entropy" and arguments.options.get("reduction", "mean") != "none":
             # Terms that overflow in their sum alone have a scale all the same.
             value = np.asarray(np.minimum(np.sum(value), np.finfo(np.float64).max))
         upstream = np.abs(np.asarray(arguments.upstream, np.float64)) / total
@@ -61,13 +60,8 @@ def hot(case: Case, arguments: Stored) -> tuple[Array, Array]:
     classes = arguments.x.shape[case.axis]
     weight = np.asarray(arguments.options.get("weight", np.ones(classes)), np.float64)
     if case.index:
-        labels = arguments.targets
-        return (labels[..., None] == np.arange(classes)).astype(np.float64), weight
+        return (arguments.targets[..., None] == np.arange(classes)).astype(np.float64), weight
     return _last(case, arguments.targets), weight
-
-
-def _column(case: Case, values: Any, shape: tuple[int, ...]) -> Array:
-    return np.broadcast_to(np.asarray(values, np.float64), shape)[..., None]
 
 
 def _underflow(p: Array, power: float, dtype: str, flushes: bool) -> Array:
@@ -94,7 +88,8 @@ def _by_class(case: Case, arguments: Stored, flushes: bool) -> tuple[Array, Arra
     """Rows' scale of the value; of the gradients to x and targets; and dW/dt, in x's layout."""
     options = arguments.options
     x = _last(case, arguments.x)
-    s = _column(case, options.get("sample_weight", 1.0), x.shape[:-1])
+    s = np.asarray(options.get("sample_weight", 1.0), np.float64)
+    s = np.broadcast_to(s, x.shape[:-1])[..., None]
 
     def back(values: Array) -> Array:
         return np.moveaxis(np.broadcast_to(values, x.shape), -1, case.axis)
@@ -138,9 +133,8 @@ def _by_class(case: Case, arguments: Stored, flushes: bool) -> tuple[Array, Arra
     if case.loss == "focal_loss":
         gamma = float(options.get("gamma", 2.0))
         nll = rest**gamma * nll
-    terms = np.where(a == 0, 0.0, a * nll)
     z_term = np.abs(2 * float(options.get("z_loss", 0.0)) * total * lse * p)
-    rows = s[..., 0] * _finite(terms).sum(-1)
+    rows = s[..., 0] * _finite(np.where(a == 0, 0.0, a * nll)).sum(-1)
     ab = a * (1 + gamma) if gamma else a
     slope = np.maximum(np.maximum(p * ab.sum(-1, keepdims=True), ab if logits else 0.0), z_term)
     if cap:
@@ -188,6 +182,5 @@ def _by_element(case: Case, arguments: Stored, flushes: bool) -> tuple[Array, Ar
         rows = share * power * rows
         power = np.maximum(power, _underflow(miss, gamma, arguments.dtype, flushes))
     targets = power * (_finite(yes) + _finite(no)) * (1 + float(options.get("gamma", 0.0)))
-    ends = np.isin(t, (0.0, 1.0))
-    grad = np.where(ends, 0.0, s * _finite(slope))
+    grad = np.where(np.isin(t, (0.0, 1.0)), 0.0, s * _finite(slope))
     return s * _finite(rows), grad, np.zeros(()), s * targets

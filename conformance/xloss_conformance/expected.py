@@ -22,12 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from . import linear, token_rows, top_k
-from .linear import LINEAR
+from . import packed, top_k
 from .model import BINARY, Array, Case, Exact, Expected, Missing, Stored
 from .oracle_rows import rows_of
+from .packed import LINEAR, TOKENS
 from .rounding import stored
-from .token_rows import TOKENS
 from .top_k import TOP_K
 
 FILE = Path(__file__).with_name("expected.npz")
@@ -45,7 +44,7 @@ def key(case: Case, arguments: Stored) -> str:
     """Return the hash of everything that the answer depends on."""
     digest = hashlib.sha256(_source())
     if case.loss in TOKENS:
-        digest.update(token_rows.source())
+        digest.update(packed.source())
     if case.loss == TOP_K:
         digest.update(top_k.source())
     digest.update(f"{case.loss} {case.tile} {case.to_targets}".encode())
@@ -84,9 +83,9 @@ def compute(case: Case, arguments: Stored) -> Expected:
 
     if case.loss in TOKENS:
         return _with_fields(case, arguments)
-    packed = arguments if case.loss == LINEAR else None
-    if packed is not None:
-        case, arguments = linear.logits_case(case, arguments, linear.exact_logits(arguments))
+    joined = arguments if case.loss == LINEAR else None
+    if joined is not None:
+        case, arguments = packed.logits_case(case, arguments, packed.exact_logits(arguments))
     axis, normalizer = case.axis, arguments.options.get("normalizer")
     reduction = arguments.options.get("reduction", "none" if case.loss == "entropy" else "mean")
     binary = case.loss in BINARY
@@ -133,10 +132,13 @@ def compute(case: Case, arguments: Stored) -> Expected:
         like = np.asarray(arguments.targets) if case.loss == TOP_K else x
         rows_like = rows_t if case.loss == TOP_K else rows_x
         to_targets = gradient(total.grads_targets, rows_like, like.shape)
-    if packed is not None:
+    if joined is not None:
         pairs = zip(total.grads, scales, strict=True)
         parts = [None if part is None else [v * up for v in part] for part, up in pairs]
-        return _packed(packed, parts, value, to_targets, ~keep)
+        chained = [exact(row) for row in packed.chain(joined, parts)]
+        grad = Exact(*(np.stack([row[i] for row in chained]) for i in range(2)))
+        rest = np.zeros(len(joined.x) - count, bool)
+        return Expected(value, grad, to_targets, np.concatenate([~keep, rest]))
     return Expected(value, gradient(total.grads, rows_x, x.shape), to_targets, ~keep.reshape(shape))
 
 
@@ -144,13 +146,13 @@ def _with_fields(case: Case, arguments: Stored) -> Expected:
     """Return the answer of the row losses, and in the place of each loss every field of its row."""
     from .token_oracle import token_row
 
-    asked, given = token_rows.loss_alone(case, arguments)
+    asked, given = packed.loss_alone(case, arguments)
     losses = compute(asked, given)
     if asked.loss == LINEAR:
-        asked, given = linear.logits_case(asked, given, linear.exact_logits(arguments))
+        asked, given = packed.logits_case(asked, given, packed.exact_logits(arguments))
     of = rows_of(asked, given)
-    fields = token_rows.fields_of(case)
-    nothing = [0] * (len(token_rows.FIELDS) - 1) + [of.rows.shape[-1]]
+    fields = packed.fields_of(case)
+    nothing = [0] * (len(packed.FIELDS) - 1) + [of.rows.shape[-1]]
     found = []
     for x, t, s, keep in zip(of.rows, of.targets, of.sample_weight, of.keep, strict=True):
         row = nothing
@@ -164,16 +166,6 @@ def _with_fields(case: Case, arguments: Stored) -> Expected:
 def _target(t: Array) -> Any:
     """Return a row's target as the oracle takes it."""
     return int(t) if t.dtype.kind in "iu" else t.astype(np.float64).tolist()
-
-
-def _packed(
-    arguments: Stored, by_row: list[Any], value: Exact, to_targets: Exact | None, absent: Array
-) -> Expected:
-    """Return the answer for features, weight and bias in one argument, as absent as they are."""
-    pairs = [exact(row) for row in linear.chain(arguments, by_row)]
-    grad = Exact(*(np.stack([pair[i] for pair in pairs]) for i in range(2)))
-    rest = np.zeros(len(arguments.x) - len(absent), bool)
-    return Expected(value, grad, to_targets, np.concatenate([absent, rest]))
 
 
 def _token(row: Array) -> Any:
@@ -202,7 +194,8 @@ def exact(values: Sequence[Any]) -> Exact:
     return Exact(hi, np.array(lo))
 
 
-# The file: every answer's arrays, flat and one after another, and their shapes.
+# The file: every answer's arrays, the gradient to targets last, flat and one after another, and
+# their shapes.
 
 
 @cache
@@ -219,11 +212,6 @@ def _filed() -> dict[str, Expected]:
         k: _answer(*(next(flat).reshape(shape) for shape in shapes))
         for k, shapes in meta["answers"].items()
     }
-
-
-def _arrays(expected: Expected) -> list[Array]:
-    """Return an answer as the file has it, the gradient to targets last, where there is one."""
-    return [*expected.value, *expected.grad, expected.absent, *(expected.grad_targets or ())]
 
 
 def _answer(
@@ -245,7 +233,8 @@ def write(cases: Iterator[Case] | Sequence[Case]) -> int:
             arguments = stored(case, dtype)
             token = key(case, arguments)
             if token not in answers:
-                answers[token] = _arrays(compute(case, arguments))
+                made = compute(case, arguments)
+                answers[token] = [*made.value, *made.grad, made.absent, *(made.grad_targets or ())]
     meta = {
         "made by": "python -m xloss_conformance.expected",
         "oracle": hashlib.sha256(_source()).hexdigest(),

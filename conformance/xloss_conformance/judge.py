@@ -11,9 +11,9 @@ from .budget import budget, errors
 from .expected import answer
 from .formats import accumulated
 from .model import BINARY, PARTS, Array, Case, Exact, Expected, Finding, Part, Traits, Verdict
+from .packed import TOKENS
 from .printable import first_line
 from .rounding import stored
-from .token_rows import TOKENS
 
 
 def judge(subject: model.Subject, case: Case) -> Verdict:
@@ -74,9 +74,8 @@ def _compared(
         if not right:
             yield Finding("runs", first_line(outcome.error))
         return
-    verdict.parts = parts(
-        case, outcome, expected, budget(case, arguments, expected, traits), traits
-    )
+    allowed = budget(case, arguments, expected, traits)
+    verdict.parts = parts(case, outcome, expected, allowed, traits)
     if bad.any() and traits.bad_label == "raises" and read:
         yield Finding("raises", "a label out of range, and a result")
         return

@@ -90,8 +90,10 @@ def load_object(spec: str, default: str = "") -> Any:
         place, name = spec, default
     if not place or not name:
         raise LoadError(f"{spec!r}: expected package.module:function or path/file.py:function")
-    with staying():
-        module = _file(place) if place.endswith(".py") else _module(place)
+    file = Path(place) if place.endswith(".py") else None
+    # As `python -m` does: a package of the project one stands in. Beside a file, what stands there.
+    with staying(), _importing(place, Path.cwd() if file is None else file.resolve().parent):
+        module = import_module(place) if file is None else _file(file)
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -102,10 +104,9 @@ def load_object(spec: str, default: str = "") -> Any:
     return found
 
 
-def _file(place: str) -> ModuleType:
-    path = Path(place)
+def _file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise LoadError(f"{place}: no such file")
+        raise LoadError(f"{path}: no such file")
     # A name of its own: the file may be called as a library is.
     name = f"xloss_candidate_{abs(hash(str(path.resolve())))}"
     if name in sys.modules:
@@ -114,24 +115,12 @@ def _file(place: str) -> ModuleType:
     assert found is not None
     assert found.loader is not None
     module = sys.modules[name] = module_from_spec(found)
-    with _importing(place, path.resolve().parent):  # what stands beside it can be imported
-        try:
-            found.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
-
-
-def _module(place: str) -> ModuleType:
-    # As `python -m` does: a package of the project one stands in.
-    with _importing(place, Path.cwd()):
-        try:
-            return import_module(place)
-        except ModuleNotFoundError as error:
-            if error.name is not None and f"{place}.".startswith(f"{error.name}."):
-                raise LoadError(f"{place}: no module {error.name}") from error
-            raise
 
 
 @contextmanager
@@ -144,6 +133,9 @@ def _importing(place: str, folder: Path) -> Iterator[None]:
     except LoadError:
         raise
     except (Exception, SystemExit) as error:
+        lacking = error.name if isinstance(error, ModuleNotFoundError) else None
+        if lacking is not None and f"{place}.".startswith(f"{lacking}."):
+            raise LoadError(f"{place}: no module {lacking}") from error
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise LoadError(f"{place} fails to import: {first_line(error)}{line}") from error
     finally:

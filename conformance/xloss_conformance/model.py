@@ -14,7 +14,7 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 FROM_LOGITS = ("cross_entropy", "focal_loss", "entropy")
 CLASS = ("cross_entropy", "focal_loss", "nll_loss", "log_loss")  # these take class indices
 BINARY = ("binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_focal_loss")
-PACKED = ("linear_cross_entropy", "linear_token_stats")  # see linear.py
+PACKED = ("linear_cross_entropy", "linear_token_stats")  # see packed.py
 LOSSES = (*CLASS, *BINARY, "kl_div", "entropy", "token_stats", "top_k_cross_entropy", *PACKED)
 # How the loss's first argument lies in memory, and targets of its shape ("broadcast": not they).
 # "readonly" forbids writing to every argument; "swapped" is of the other byte order, "misaligned"
@@ -136,7 +136,6 @@ class Traits(NamedTuple):
     bad_label: str = "either"
     compiled: bool = False  # cross_entropy keeps the budget of the compiled engines
     flushes: bool = False  # subnormals become 0: C · 2^-126 more
-    same_bits: bool = False  # a row has the same bits whatever the batch around it
     gradient: str = ""  # how it is taken: "closed form", "autograd", ..., "" if not at all
     strict: bool = True  # dtype, device and error types are as xloss's contract has them
 

@@ -66,9 +66,7 @@ class Report:
         parts += [explained(verdict) for verdict in told]
         rest = [v for v in self.failures if v not in told]
         if rest:
-            etc = ", ..." if rest[NAMED:] else ""
-            names = ", ".join(v.case.name for v in rest[:NAMED])
-            parts.append("\n".join(wrapped(f"{len(rest)} more", f"{names}{etc}", "")))
+            parts.append(more([v.case.name for v in rest]))
         parts += [f"stale deviation: {visible(line)}" for line in self.stale]
         return visible_lines("\n\n".join(parts))
 
@@ -89,18 +87,18 @@ def _told(name: str, verdicts: list[Verdict]) -> str:
 def explained(verdict: Verdict, *, whole: bool = False) -> str:
     """Return why a case failed; whole: with every number, and the lines that show it again."""
     case = verdict.case
-    lines = [f"{case.name}: {verdict.subject} fails", *wrapped("why", case.reason)]
+    lines = [f"{case.name}: {verdict.subject} fails", *wrapped(f"why: {case.reason}")]
     lines += [f"  see: {link}" for link in case.see]
-    lines += wrapped("note", verdict.note)
+    lines += wrapped(f"note: {verdict.note}") if verdict.note else []
     for finding in verdict.findings:
         rule = f"{finding.rule} ({RULES[finding.rule]})" if whole else finding.rule
-        lines += wrapped(rule, f"{finding.detail}{_place(finding)}")
+        lines += wrapped(f"{rule}: {finding.detail}{_place(finding)}")
     if not whole:
         return visible_lines("\n".join(lines))
     for name in dict.fromkeys([*verdict.got, *verdict.want]):
         for kind, values in (("got", verdict.got), ("expected", verdict.want)):
             if name in values:
-                lines += wrapped(f"{kind} {name}", values[name])
+                lines += wrapped(f"{kind} {name}: {values[name]}")
     if verdict.call:
         lines.append("  to see it again:")
         lines.append(textwrap.indent(f"{setup(case)}\n{verdict.call}", "    "))
@@ -114,15 +112,27 @@ def _place(finding: Finding) -> str:
     return f";{at} got {finding.got:.9g}, expected {finding.want:.9g}"
 
 
-def wrapped(head: str, text: str, indent: str = "  ") -> list[str]:
-    """Return "head: text" in lines, those after the first further in."""
-    first = f"{indent}{head}: "
-    return textwrap.wrap(text, 96, initial_indent=first, subsequent_indent=f"{indent}  ")
+def more(names: list[str]) -> str:
+    """Name further cases, the first of them."""
+    named = ", ".join([*names[:NAMED], *(["..."] if names[NAMED:] else [])])
+    return "\n".join(wrapped(f"{len(names)} more: {named}", ""))
 
 
-def table(rows: list[tuple[str, ...]], *, left: bool = False) -> Iterator[str]:
-    """Give the rows as lines, the first column to the left, the others to the right or left too."""
+def wrapped(text: str, indent: str = "  ", width: int = 96) -> list[str]:
+    """Return text in lines, those after the first further in; long words stay whole."""
+    return textwrap.wrap(
+        text,
+        max(20, width),
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def table(rows: list[tuple[str, ...]]) -> Iterator[str]:
+    """Give the rows as lines, the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *rest in rows:
-        cells = [c.ljust(w) if left else c.rjust(w) for c, w in zip(rest, widths[1:], strict=True)]
+        cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
         yield "  ".join([first.ljust(widths[0]), *cells]).rstrip()

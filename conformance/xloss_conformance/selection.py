@@ -9,7 +9,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from .candidates import PEERS, Candidate, load, peer
+from .candidates import Candidate, load, peer
 from .cases import catalogue
 from .conventions import Convention, convention
 from .libraries import LIBRARIES, array_library
@@ -86,16 +86,13 @@ def sources(plan: Plan) -> list[Source]:
     dtypes(plan.dtypes or DTYPES)
     for name in plan.backends:
         among("backend", name, LIBRARIES)
-    for name in plan.peers:
-        among("peer", name, PEERS)
     has = QUICK if plan.quick and plan.everything else dict.fromkeys(LIBRARIES, DTYPES)
-    found = []
-    for name in has if plan.everything else plan.backends:
-        wanted = tuple(dtype for dtype in has[name] if dtype in (plan.dtypes or DTYPES))
-        found += [
-            Source(name, partial(present, subject), name in plan.backends, _cost(subject))
-            for subject in of(name, wanted)
-        ]
+    wanted = plan.dtypes or DTYPES
+    found = [
+        Source(name, partial(present, subject), name in plan.backends, _cost(subject))
+        for name in (has if plan.everything else plan.backends)
+        for subject in of(name, tuple(dtype for dtype in has[name] if dtype in wanted))
+    ]
     for name in dict.fromkeys(plan.peers):
         found += [
             Source(name, partial(peer, name, dtype), required=True)

@@ -11,14 +11,14 @@ import numpy as np
 
 import xloss
 
-from . import loss_functions
+from . import packed
 from .call_subject import differentiated, run
 from .formats import accumulated
 from .libraries import LIBRARIES, array_library
 from .model import DTYPES, Called, Case, Differs, Missing, Outcome, Stored, Traits
+from .packed import TOKENS
 from .rounding import rounded, stored
 from .snippet import asking, one
-from .token_rows import TOKENS
 from .top_k import TOP_K
 
 
@@ -45,9 +45,8 @@ class Xloss:
         engine = None if generic else COMPILED.get(self.library)
         compiled = engine is not None and xloss.engines()[engine] is None
         flushes = of.flushes + of.flushes_generic if generic else of.flushes
-        theirs = of.same_bits and (self.library == "numpy" or not generic)
-        same_bits, label = compiled or theirs, "raises" if of.reads else "nan"
-        return Traits(self.dtype, label, compiled, self.dtype in flushes, same_bits, self.gradient)
+        label = "raises" if of.reads else "nan"
+        return Traits(self.dtype, label, compiled, self.dtype in flushes, self.gradient)
 
     def refuses(self, case: Case) -> str | None:
         if self.few and not case.quick:
@@ -74,25 +73,22 @@ class Xloss:
         return asking(case, ["from xloss_conformance.xloss_subjects import Xloss"], repr(self))
 
     def _call(self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any) -> Called:
-        with xloss.use_engine(self.engine) if self.engine else nullcontext():
-            return self._way(case, x, t, options, upstream)
-
-    def _way(self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any) -> Called:
         lib, closed = array_library(self.library), self.gradient == "closed form"
 
         def value(x: Any, t: Any = t) -> Any:
-            return loss_functions.value(case.loss, x, t, options)
+            return packed.value(case.loss, x, t, options)
 
-        if case.value_only or (closed and case.loss in TOKENS):  # these have no closed form
-            return value(x), None, None
-        if not closed:
-            return differentiated(lib, case, value, x, t, upstream)
-        cotangent = None
-        if not one(upstream):
-            cotangent = lib.array(rounded(upstream, accumulated(self.dtype)))
-        given = {**options, "cotangent": cotangent}
-        made, *grads = loss_functions.value_and_grad(case.loss, x, t, given, case.to_targets)
-        return made if lib.compiles else value(x), grads[0], grads[1]
+        with xloss.use_engine(self.engine) if self.engine else nullcontext():
+            if case.value_only or (closed and case.loss in TOKENS):  # these have no closed form
+                return value(x), None, None
+            if not closed:
+                return differentiated(lib, case, value, x, t, upstream)
+            cotangent = None
+            if not one(upstream):
+                cotangent = lib.array(rounded(upstream, accumulated(self.dtype)))
+            given = {**options, "cotangent": cotangent}
+            made, *grads = packed.value_and_grad(case.loss, x, t, given, case.to_targets)
+            return made if lib.compiles else value(x), grads[0], grads[1]
 
 
 def _subnormal(arguments: Stored) -> bool:

@@ -21,7 +21,7 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
 }
 
-RUN = "conformance.jsonl.xz"  # the record of the published conformance run
+RUN = "conformance.json.xz"  # the record of the published conformance run
 PAGE = "conformance.html"  # what is made of it: too large to be kept in every version
 
 

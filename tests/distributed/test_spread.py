@@ -13,8 +13,8 @@ from spread import run
 from spread_calls import call_of, computed
 from xloss_conformance.cases import catalogue
 from xloss_conformance.cases.arrays import grid, logits
-from xloss_conformance.linear import LINEAR, joined
 from xloss_conformance.model import Case
+from xloss_conformance.packed import LINEAR, joined
 
 DTYPES = ("float32", "float64")
 

@@ -11,8 +11,8 @@ import numpy as np
 import xloss
 from spread import GROUP, part
 from xloss.core import linear as cutting
-from xloss_conformance.linear import LINEAR, unpack
 from xloss_conformance.model import Case
+from xloss_conformance.packed import LINEAR, unpack
 from xloss_conformance.rounding import stored
 
 BY_CLASS = ("weight", "class_weight", "bias")

@@ -8,16 +8,14 @@ from importlib import import_module
 from ..model import Case
 
 FILES: tuple[str, ...] = ("extremes", "absent", "labels", "options", "layouts", "probabilities")
-FILES += ("focal", "binary", "divergence", "linear", "tokens", "top_k", "ranges")
+FILES += ("focal", "binary", "divergence", "packed", "ranges")
 
 
 @cache
 def catalogue() -> tuple[Case, ...]:
     """Return every case, those on demand included, in the order of the report."""
-    found: list[Case] = []
-    for name in FILES:
-        found += import_module(f".{name}", __package__).cases()
-    return tuple(found)
+    files = (import_module(f".{name}", __package__) for name in FILES)
+    return tuple(case for file in files for case in file.cases())
 
 
 def case(name: str) -> Case:

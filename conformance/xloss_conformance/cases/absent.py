@@ -57,15 +57,14 @@ def _masks() -> Iterator[Case]:
     yield empty("a row all masked, mean")
     yield empty("a row all masked, soft", targets=P_MASKED, **NONE, dtypes=WIDE)
     yield empty("a row all masked, smoothed", **SMOOTHED, **NONE, dtypes=WIDE)
-    lone = changed(MASKED, (1, [0, 1, 2, 4]), -INF)
     certain = "loss and gradient of a certain row are exactly 0"
-    yield case("one class left", certain, x=lone, **NONE)
+    yield case("one class left", certain, x=changed(MASKED, (1, [0, 1, 2, 4]), -INF), **NONE)
     yield case("z-loss", "lse is of the possible classes", z_loss=0.5, dtypes=ONE)
     reason = "a finite sentinel for a mask: rows below it turn uniform or NaN"
     yield case("finite and low", reason, x=np.where(MASK, -INF, X - 3e4), see=BLOCKS)
 
 
-def _blocks() -> list[Case]:
+def _blocks() -> Iterator[Case]:
     """Rows that begin with masked classes: an online softmax meets a piece of -inf first."""
     reason = "the first block's maximum is -inf: exp(-inf - -inf) is NaN in an online softmax"
     x = arrays.logits(2, 300)
@@ -78,16 +77,14 @@ def _blocks() -> list[Case]:
         return made("masks", label, reason, x=masked, targets=targets, see=BLOCKS, **rest)
 
     there, many = "first 256 of 300, the label there", arrays.logits(2, 1100)
-    return [
-        case("first 256 of 300", 256, quick=True),
-        case("first 128 of 300", 128, **NONE),
-        case("first 299 of 300", 299, targets=np.array([299, 299])),
-        case("first 256 of 300, smoothed", 256, **SMOOTHED, dtypes=WIDE),
-        case("first 256 of 300, soft", 256, targets=soft, dtypes=WIDE),
-        case("first 1024 of 1100", 1024, many, np.array([1024, 1099]), dtypes=WIDE),
-        case(there, 256, targets=np.array([299, 5]), **NONE),
-        case("all 300", 300, **NONE),
-    ]
+    yield case("first 256 of 300", 256, quick=True)
+    yield case("first 128 of 300", 128, **NONE)
+    yield case("first 299 of 300", 299, targets=np.array([299, 299]))
+    yield case("first 256 of 300, smoothed", 256, **SMOOTHED, dtypes=WIDE)
+    yield case("first 256 of 300, soft", 256, targets=soft, dtypes=WIDE)
+    yield case("first 1024 of 1100", 1024, many, np.array([1024, 1099]), dtypes=WIDE)
+    yield case(there, 256, targets=np.array([299, 5]), **NONE)
+    yield case("all 300", 300, **NONE)
 
 
 def _absent() -> Iterator[Case]:
@@ -117,16 +114,14 @@ def _absent() -> Iterator[Case]:
     yield exempt("sample weight 0, bad labels", x=X, sample_weight=np.where(GONE, 0.0, S))
     yield exempt("where, bad labels, weighted", where=KEEP, weight=W, dtypes=ONE)
     hidden = np.where(GONE, NAN, S)
-    infinite = np.where(GONE, INF, S)
     yield wide("where, NaN weights", where=KEEP, sample_weight=hidden)
-    yield wide("where, inf weights", x=X, where=KEEP, sample_weight=infinite, **NONE)
-    ignored = np.where(GONE, -100, Y)
-    yield wide("ignored, NaN weights", targets=ignored, sample_weight=hidden)
+    yield wide("where, inf weights", x=X, where=KEEP, sample_weight=np.where(GONE, INF, S), **NONE)
+    yield wide("ignored, NaN weights", targets=np.where(GONE, -100, Y), sample_weight=hidden)
     both = {"where": KEEP, "sample_weight": changed(S, 4, 0.0)}
     yield wide("all three ways", targets=changed(Y, 0, -100), **both)
 
 
-def _all_absent() -> list[Case]:
+def _all_absent() -> Iterator[Case]:
     reason = "0/0: a batch in which nothing counts is 0 with gradient 0, not NaN"
     case = partial(made, "all absent", reason=reason, x=X)
     case = partial(case, see=torch(70348, 116349) + github("NVIDIA-NeMo/Automodel/issues/3796"))
@@ -135,57 +130,47 @@ def _all_absent() -> list[Case]:
     nowhere = partial(wide, where=np.zeros(6, bool))
     zero = partial(wide, sample_weight=np.zeros(6))
     nan = np.full((6, 5), NAN)
-    some = changed(np.ones(5), 1, 0.0)
-    return [
-        ignored("ignored", quick=True),
-        ignored("ignored, sum", reduction="sum"),
-        ignored("ignored, rows", **NONE),
-        ignored("ignored, NaN", x=nan),
-        ignored("ignored, smoothed", label_smoothing=0.1, dtypes=WIDE),
-        ignored("ignored, upstream", upstream=2.5),
-        nowhere("where"),
-        nowhere("where, NaN", x=nan),
-        nowhere("where, soft", targets=P, x=nan, to_targets=True),
-        zero("sample weight 0", quick=True),
-        zero("sample weight 0, soft", targets=P, to_targets=True),
-        wide("class weight 0", targets=np.full(6, 1), weight=some),
-        wide("soft rows of 0", targets=np.zeros((6, 5))),
-        ignored("with a normalizer", normalizer=4.0, dtypes=WIDE),
-    ]
+    yield ignored("ignored", quick=True)
+    yield ignored("ignored, sum", reduction="sum")
+    yield ignored("ignored, rows", **NONE)
+    yield ignored("ignored, NaN", x=nan)
+    yield ignored("ignored, smoothed", label_smoothing=0.1, dtypes=WIDE)
+    yield ignored("ignored, upstream", upstream=2.5)
+    yield nowhere("where")
+    yield nowhere("where, NaN", x=nan)
+    yield nowhere("where, soft", targets=P, x=nan, to_targets=True)
+    yield zero("sample weight 0", quick=True)
+    yield zero("sample weight 0, soft", targets=P, to_targets=True)
+    yield wide("class weight 0", targets=np.full(6, 1), weight=changed(np.ones(5), 1, 0.0))
+    yield wide("soft rows of 0", targets=np.zeros((6, 5)))
+    yield ignored("with a normalizer", normalizer=4.0, dtypes=WIDE)
 
 
-def _empty() -> list[Case]:
+def _empty() -> Iterator[Case]:
     reason = "the mean over no rows is 0, where a division by the count is NaN or an error"
     case = partial(made, "empty", reason=reason, x=np.zeros((0, 5)), targets=np.zeros(0, np.int64))
     case = partial(case, see=torch(50224, 15870))
     two = {"x": np.zeros((2, 0, 5)), "targets": np.zeros((2, 0), np.int64), **NONE}
     middle = {"x": np.zeros((0, 5, 3)), "targets": np.zeros((0, 3), np.int64), "axis": 1}
-    return [
-        case("mean", quick=True),
-        case("sum", reduction="sum"),
-        case("rows", **NONE),
-        case("soft", targets=np.zeros((0, 5)), to_targets=True, dtypes=WIDE),
-        case("weighted", weight=W, sample_weight=np.zeros(0), dtypes=ONE),
-        case("two row axes", **two, dtypes=WIDE),
-        case("class axis 1", **middle, dtypes=WIDE),
-    ]
+    yield case("mean", quick=True)
+    yield case("sum", reduction="sum")
+    yield case("rows", **NONE)
+    yield case("soft", targets=np.zeros((0, 5)), to_targets=True, dtypes=WIDE)
+    yield case("weighted", weight=W, sample_weight=np.zeros(0), dtypes=ONE)
+    yield case("two row axes", **two, dtypes=WIDE)
+    yield case("class axis 1", **middle, dtypes=WIDE)
 
 
-def _one_class() -> list[Case]:
+def _one_class() -> Iterator[Case]:
     x = X[:, :1]
     reason = "with one class p = 1: the loss and its gradient are exactly 0"
-    case = partial(made, "one class", reason=reason, x=x)
-    case = partial(case, targets=np.zeros(6, np.int64))
-    ends = np.concatenate([x[:4], [[INF]], [[-INF]]])
-    lse = "lse is the logit itself"
+    case = partial(made, "one class", reason=reason, x=x, targets=np.zeros(6, np.int64))
     whole = "+inf has the whole probability, -inf none"
-    return [
-        case("index", quick=True),
-        case("rows", **NONE),
-        case("large", x=x * 1e4, **NONE),
-        case("infinite", x=ends, **NONE, reason=whole),
-        case("smoothed", label_smoothing=0.1, dtypes=WIDE),
-        case("soft", targets=arrays.soft(6, 5)[:, :1], dtypes=WIDE),
-        case("z-loss", reason=lse, z_loss=0.5, **NONE, dtypes=WIDE),
-        case("softcap", softcap=8.0, dtypes=ONE),
-    ]
+    yield case("index", quick=True)
+    yield case("rows", **NONE)
+    yield case("large", x=x * 1e4, **NONE)
+    yield case("infinite", x=np.concatenate([x[:4], [[INF]], [[-INF]]]), **NONE, reason=whole)
+    yield case("smoothed", label_smoothing=0.1, dtypes=WIDE)
+    yield case("soft", targets=arrays.soft(6, 5)[:, :1], dtypes=WIDE)
+    yield case("z-loss", reason="lse is the logit itself", z_loss=0.5, **NONE, dtypes=WIDE)
+    yield case("softcap", softcap=8.0, dtypes=ONE)

@@ -74,8 +74,7 @@ def _common(family: str, loss: str, x: Array) -> Iterator[Case]:
         reason = "flat memory in another order than the targets'"
         yield soft(f"layout {layout}", reason, layout=layout)
     one = partial(rows, dtypes=ONE)
-    reason = "1 - t of a bool is an error, or is taken as not t"
-    yield one("bool targets", reason, targets=HARD > 0)
+    yield one("bool targets", "1 - t of a bool is an error, or is taken as not t", targets=HARD > 0)
     reason = "0 and 1 of any integer dtype, unsigned ones too: 0 - 1 wraps"
     yield one("integer targets", reason, targets=HARD.astype(np.uint8))
     reason = "the targets' dtype does not decide the loss's"
@@ -93,8 +92,7 @@ def _common(family: str, loss: str, x: Array) -> Iterator[Case]:
     yield weighed("weighted mean, absent NaN", reason, x=nan, targets=hidden, see=torch(121416))
     reason = "0/0 is NaN; the mean over nothing is 0"
     yield weighed("all absent", reason, x=put(x, (4, NAN)), where=SAMPLE == 0)
-    see = torch(51906)
-    yield one("empty", "0/0 is NaN", x=x[:0], targets=HARD[:0], see=see)
+    yield one("empty", "0/0 is NaN", x=x[:0], targets=HARD[:0], see=torch(51906))
     yield weighed("sum", "no denominator", reduction="sum", upstream=-2.0)
     reason = "the count of a global batch in place of this one's"
     yield weighed("normalizer", reason, normalizer=np.array(16.0))
@@ -104,8 +102,7 @@ def _common(family: str, loss: str, x: Array) -> Iterator[Case]:
     wrong = partial(one, reason="it broadcasts, and a number comes out", error=ValueError)
     columns = {"x": x.reshape(6, 3), "targets": HARD[:6, None]}
     yield wrong("error: targets' shape", **columns, names="targets")
-    enlarging = np.ones((2, COUNT))
-    yield wrong("error: sample_weight", names="sample_weight", sample_weight=enlarging)
+    yield wrong("error: sample_weight", names="sample_weight", sample_weight=np.ones((2, COUNT)))
     yield wrong("error: reduction", names="reduction", reduction="batchmean")
     yield wrong("error: where", names="where", where=HARD, error=TypeError)
 
@@ -117,8 +114,7 @@ def _of_logits(family: str, loss: str) -> Iterator[Case]:
     yield smooth("smoothed", "t(1-ε) + ε/2, and not t(1-ε)")
     yield smooth("smoothed, gaps", "smoothing leaves no target at 0 or 1", x=GAP)
     positive = partial(rows, pos_weight=POS)
-    reason = "it weighs the positive term alone"
-    yield positive("pos_weight", reason, targets=SOFT, quick=True)
+    yield positive("pos_weight", "it weighs the positive term alone", targets=SOFT, quick=True)
     reason = "the linear form (1 + (w - 1)t)·softplus cancels"
     yield positive("pos_weight, gaps", reason, x=-GAP, see=torch(13773))
     reason = "weight 0 times an infinite loss"
@@ -164,8 +160,7 @@ def _of_probabilities(family: str, loss: str) -> Iterator[Case]:
     reason = "1 - 1e-15 is 1 in float32: log(1 - p) is -inf"
     yield at_ends("eps 1e-15", reason, eps=1e-15, see=sklearn(24315))
     every = {**ROWS, "label_smoothing": 0.125, "eps": 2.0**-4}
-    reason = "every option at once"
-    yield case("mean, all options", reason, targets=SOFT, **every, to_targets=True)
+    yield case("mean, all options", "every option at once", targets=SOFT, **every, to_targets=True)
     wrong = partial(case, dtypes=ONE, error=ValueError)
     yield wrong("error: eps", "clipped into an interval that is none", eps=0.75, names="eps")
     reason = "targets beyond [0, 1]"
@@ -180,13 +175,12 @@ def _focal(family: str, loss: str) -> Iterator[Case]:
         "google-deepmind/optax/issues/1267",
         "facebookresearch/sam3/issues/575",
     )
-    signed = np.where(HARD == 1, GAP, -GAP)
     for gamma in (0.0, 0.5, 1.0, 5.0):  # the others are of γ = 2
         below = gamma < 1
         dtypes = WIDE if gamma == 0.5 else ONE
         power = partial(rows, gamma=gamma, see=see if below else (), dtypes=dtypes)
         yield power(f"gamma {gamma:g}", "gamma 0 is the binary cross-entropy")
-        given = partial(power, x=signed, targets=HARD, quick=gamma == 0.5)
+        given = partial(power, x=np.where(HARD == 1, GAP, -GAP), targets=HARD, quick=gamma == 0.5)
         yield given(f"gamma {gamma:g}, gaps 5 to 82", POWER if below else CONFIDENT)
         yield power(f"gamma {gamma:g}, p = 0 and 1", POWER, x=ENDS, targets=ENDS_T)
     beyond = np.array(

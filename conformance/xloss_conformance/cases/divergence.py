@@ -30,8 +30,7 @@ def _kl() -> Iterator[Case]:
     rows = partial(divergence, **NONE, upstream=UPSTREAM, to_targets=True, dtypes=WIDE)
     reason = "0·log 0 is 0: a class with target 0 is absent, from the gradient to it too"
     yield rows("rows", reason, dtypes=DTYPES, split=True, quick=True, see=torch(89558) + OPTAX)
-    reason = "the gradient to a target is log t - log q + 1"
-    yield rows("no zeros", reason, targets=inner)
+    yield rows("no zeros", "the gradient to a target is log t - log q + 1", targets=inner)
     for layout in ("F", "reversed"):
         reason = "flat memory in another order than the targets'"
         yield rows(f"layout {layout}", reason, layout=layout)
@@ -57,8 +56,7 @@ def _kl() -> Iterator[Case]:
     yield rows("near certainty", reason, x=sure, targets=np.eye(5)[[0] * 6], dtypes=DTYPES)
     log_t = grid(np.log(inner))
     logs = partial(rows, targets=log_t, log_target=True)
-    reason = "targets given as logarithms are not logged again"
-    yield logs("log_target", reason, see=torch(34536))
+    yield logs("log_target", "targets given as logarithms are not logged again", see=torch(34536))
     reason = "exp(-inf)·(-inf - log q) is 0·inf; both -inf give inf - inf"
     none = put(log_t, (0, 1, -INF), (1, 1, -INF), (2, 3, -INF), (4, 0, -INF))
     given = partial(logs, x=put(x, (0, 1, -INF), (2, 3, -INF)), targets=none)

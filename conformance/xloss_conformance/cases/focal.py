@@ -49,17 +49,15 @@ def _gammas() -> Iterator[Case]:
     for gamma in GAMMAS:
         main = gamma in (0.5, 2.0)
         dtypes = DTYPES if gamma == 2.0 else WIDE if main else ONE
-        see = NAN_BELOW_1 if gamma < 1 else ()
-        case = partial(rows, gamma=gamma, dtypes=dtypes, see=see)
+        case = partial(rows, gamma=gamma, dtypes=dtypes, see=NAN_BELOW_1 if gamma < 1 else ())
         for name in GAPS if main else ("18 to 40",):
             quick = (gamma, name) in [(2.0, "18 to 40"), (0.5, "50 to 82")]
             given = partial(case, x=confident(GAPS[name]), quick=quick)
             yield given(f"gamma {gamma:g}, gaps {name}", POWER if gamma < 1 else LOST)
         reason = "gamma 0 is cross-entropy; p of a weighted loss, exp(-w·nll), is not p"
         yield case(f"gamma {gamma:g}", reason, split=gamma == 2.0, see=WEIGHED_P)
-        dtypes = WIDE if main else ONE
         name = f"gamma {gamma:g}, p = 0 and 1"
-        yield case(name, POWER, x=ends, dtypes=dtypes, quick=gamma == 0.5)
+        yield case(name, POWER, x=ends, dtypes=WIDE if main else ONE, quick=gamma == 0.5)
 
 
 def _extremes() -> Iterator[Case]:
@@ -73,12 +71,10 @@ def _extremes() -> Iterator[Case]:
     yield rows("+inf shared", "+inf logits share the whole probability", x=shared)
     ties = np.repeat(X[:, :1], 5, axis=1)
     yield rows("ties", "the derivative of a maximum at a tie is not the tail's", x=ties)
-    reason = "exp overflows where the maximum is not subtracted"
-    yield rows("offset 10000", reason, x=X + 10000.0)
+    yield rows("offset 10000", "exp overflows where the maximum is not subtracted", x=X + 10000.0)
     nan = put(X, (1, 0, NAN), (3, 2, INF))
     yield rows("ignored rows of NaN", "absent whatever stands there", x=nan, targets=IGNORED)
-    reason = "a label of -1 wraps to the last class"
-    yield rows("bad labels", reason, targets=BAD, see=torch(66872))
+    yield rows("bad labels", "a label of -1 wraps to the last class", targets=BAD, see=torch(66872))
     for layout in ("strided", "readonly"):
         yield rows(f"layout {layout}", "flat indexing reads another row's label", layout=layout)
 
@@ -92,9 +88,8 @@ def _targets() -> Iterator[Case]:
     yield mixed("one-hot, tail", LOST, x=confident(GAPS["18 to 40"]), targets=hot)
     reason = "a masked class with target 0 adds nothing to either gradient"
     yield mixed("soft, 0 log 0", reason, x=np.where((t == 0) & KEEP[:, None], -INF, X))
-    masked = put(X, (1, int(np.argmax(t[1])), -INF))
     reason = "a target on a masked class costs +inf, not NaN"
-    yield mixed("soft, masked target", reason, x=masked)
+    yield mixed("soft, masked target", reason, x=put(X, (1, int(np.argmax(t[1])), -INF)))
     yield mixed("gamma 0.5, soft", POWER, gamma=0.5, x=put(X, (0, 0, 90.0), (1, 1, -INF)))
     given = partial(mixed, gamma=0.125, x=confident((88, 90, 95, 100, 103, 740)))
     yield given("gamma 0.125, subnormal 1 - p", "(1-p)^-0.875 overflows: inf·0", targets=hot)
@@ -109,9 +104,8 @@ def _options() -> Iterator[Case]:
     alone = {"x": X[:, :1], "targets": LABELS * 0, "gamma": 0.5}
     yield rows("one class", "p = 1 and 1 - p = 0, exactly", **alone)
     weighed = partial(case, weight=WEIGHT, **ROWS)
-    reason = "a class weight applied twice, or inside p"
     see = github("mathiaszinnen/focal_loss_torch/issues/13", "marcdcfischer/PUNet/issues/1")
-    yield weighed("weighted mean", reason, quick=True, see=see)
+    yield weighed("weighted mean", "a class weight applied twice, or inside p", quick=True, see=see)
     yield weighed("weighted mean, absent NaN", shared.LEFT_OUT, x=put(X, (2, 2, NAN), (3, 3, NAN)))
     light = partial(weighed, weight=WEIGHT * (WEIGHT != 1.5))
     yield light("no row weighs", shared.WEIGHTLESS, x=put(X, (1, 4, NAN)), targets=np.full(6, 4))

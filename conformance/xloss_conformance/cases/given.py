@@ -81,8 +81,7 @@ def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
     one = partial(rows, dtypes=ONE)
     given = partial(one, targets=np.array([0, 156, 2, 255, 4, 0], np.uint8))
     yield given("unsigned labels", "156 is not -100, and 2^8 - 1 is not -1", see=torch(89369))
-    see = torch(70348, 116349)
-    yield case("all ignored", NOTHING, targets=np.full(6, -100), see=see)
+    yield case("all ignored", NOTHING, targets=np.full(6, -100), see=torch(70348, 116349))
     reason, see = "0/0 is NaN, and a maximum over nothing raises", torch(51910)
     yield case("empty", reason, x=x[:0], targets=LABELS[:0], dtypes=ONE, see=see)
     alone = np.array([0, 0, -100, 0, 0, 0])
@@ -120,8 +119,7 @@ def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
     yield smooth("smoothed, never", reason, x=put(x, (0, 1, never), (1, 0, never), (1, 2, never)))
     nowhere = put(x, *((1, j, never) for j in range(5)))
     yield smooth("smoothed, nothing possible", "NaN in that row and no other", x=nowhere)
-    reason = "smoothing reads every class of a row"
-    yield smooth("smoothed, NaN", reason, x=put(x, (1, 3, NAN)))
+    yield smooth("smoothed, NaN", "smoothing reads every class of a row", x=put(x, (1, 3, NAN)))
     every = partial(weighed, label_smoothing=0.125)
     reason = "weights multiply the smoothed target, class by class"
     yield every("sum, all options", reason, reduction="sum", upstream=-2.0, see=torch(104776))

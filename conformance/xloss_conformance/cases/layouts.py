@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -16,7 +17,7 @@ def cases() -> list[Case]:
     return [*_axis(), *_layouts(), *_split()]
 
 
-def _axis() -> list[Case]:
+def _axis() -> Iterator[Case]:
     last, y = X.reshape(2, 3, 5), Y.reshape(2, 3)
     middle, first = np.moveaxis(last, -1, 1), np.moveaxis(last, -1, 0)
     p = np.moveaxis(P.reshape(2, 3, 5), -1, 1)
@@ -30,27 +31,25 @@ def _axis() -> list[Case]:
     both = {"weight": W, "sample_weight": s, "where": KEEP.reshape(2, 3), **NONE}
     line = {"sample_weight": S[:2, None], "where": np.array([True, False, True])}
     images = logits(24, 5).reshape(2, 3, 4, 5).transpose(0, 3, 1, 2)
-    return [
-        case("0 of 2", x=X.T, targets=Y, axis=0),
-        case("0 of 3", x=first, axis=0),
-        second("1 of 3", quick=True),
-        case("-1 of 3", x=last, axis=-1),
-        second("-2 of 3", axis=-2),
-        case("2 of 3, rows", x=last, axis=2, **NONE),
-        second("1 of 3, rows", **NONE),
-        one("1 of 3, soft", targets=p, to_targets=True),
-        one("1 of 3, soft and smoothed", targets=p, label_smoothing=0.1, weight=W),
-        one("1 of 3, every weight", **both, quick=True),
-        broadcast("1 of 3, a weight a column", sample_weight=S[:3]),
-        broadcast("1 of 3, a weight a line", **line),
-        one("1 of 3, upstream", **NONE, upstream=s - 1),
-        one("a single row", x=X[0], targets=np.array(Y[0]), axis=0),
-        one("a single row, soft", x=X[0], targets=P[0], axis=-1),
-        one("1 of 4, as images", x=images, targets=labels(24, 5).reshape(2, 3, 4)),
-    ]
+    yield case("0 of 2", x=X.T, targets=Y, axis=0)
+    yield case("0 of 3", x=first, axis=0)
+    yield second("1 of 3", quick=True)
+    yield case("-1 of 3", x=last, axis=-1)
+    yield second("-2 of 3", axis=-2)
+    yield case("2 of 3, rows", x=last, axis=2, **NONE)
+    yield second("1 of 3, rows", **NONE)
+    yield one("1 of 3, soft", targets=p, to_targets=True)
+    yield one("1 of 3, soft and smoothed", targets=p, label_smoothing=0.1, weight=W)
+    yield one("1 of 3, every weight", **both, quick=True)
+    yield broadcast("1 of 3, a weight a column", sample_weight=S[:3])
+    yield broadcast("1 of 3, a weight a line", **line)
+    yield one("1 of 3, upstream", **NONE, upstream=s - 1)
+    yield one("a single row", x=X[0], targets=np.array(Y[0]), axis=0)
+    yield one("a single row, soft", x=X[0], targets=P[0], axis=-1)
+    yield one("1 of 4, as images", x=images, targets=labels(24, 5).reshape(2, 3, 4))
 
 
-def _layouts() -> list[Case]:
+def _layouts() -> Iterator[Case]:
     reason = {
         "C": "as it comes",
         "F": "a transposed batch read by the wrong stride",
@@ -71,43 +70,37 @@ def _layouts() -> list[Case]:
         "filtered": github("dask/dask-ml/issues/976", "dask/dask-ml/pull/147"),
     }
     middle = np.moveaxis(X.reshape(2, 3, 5), -1, 1)
-    found = []
     for layout in LAYOUTS:
         # NumPy's 16-bit floats are of one byte order.
         dtypes = WIDE if layout in ("swapped", "misaligned", "filtered") else DTYPES
         x = np.broadcast_to(X[:1], X.shape) if layout == "broadcast" else X
         case = partial(made, "layouts", reason=reason[layout], x=x, targets=Y, layout=layout)
         case = partial(case, see=seen.get(layout, see), dtypes=dtypes)
-        quick = layout in ("F", "readonly", "swapped", "filtered")
         own = {"sample_weight": S, "to_targets": layout == "readonly", "dtypes": WIDE}
-        found += [case(layout, quick=quick), case(f"{layout}, soft", targets=P, **own)]
+        yield case(layout, quick=layout in ("F", "readonly", "swapped", "filtered"))
+        yield case(f"{layout}, soft", targets=P, **own)
     for layout in ("F", "reversed", "strided", "readonly"):
         turned = {"x": middle, "targets": Y.reshape(2, 3), "layout": layout, "axis": 1}
-        label = f"{layout}, axis 1"
-        found.append(made("layouts", label, reason[layout], **turned, see=see, dtypes=ONE))
-    return found
+        yield made("layouts", f"{layout}, axis 1", reason[layout], **turned, see=see, dtypes=ONE)
 
 
-def _split() -> list[Case]:
+def _split() -> Iterator[Case]:
     x, y = logits(24, 200), labels(24, 200)
     reason = "sums along a row that depend on the batch: other bits alone than among others"
     case = partial(made, "split", reason=reason, x=x, targets=y, split=True)
     case = partial(case, see=github("vllm-project/vllm/pull/55249"), dtypes=WIDE)
-    masked = changed(x, (slice(None), slice(0, 60)), -INF)
     # More than one block of rows: the seven distinct ones stand in it 100 times.
     blocks = {"x": np.tile(logits(7, 200), (100, 1)), "targets": np.tile(labels(7, 200), 100)}
-    return [
-        case("index", quick=True),
-        case("soft", targets=soft(24, 200)),
-        case("smoothed", label_smoothing=0.1),
-        case("weighted", weight=weights(200), sample_weight=weights(24)),
-        case("z-loss", z_loss=0.5),
-        case("softcap", softcap=30.0),
-        case("masked", x=masked, targets=60 + y % 140),
-        case("Fortran order", layout="F", quick=True),
-        case("reversed", layout="reversed"),
-        case("strided", layout="strided"),
-        case("Fortran order, soft", targets=soft(24, 200), layout="F"),
-        case("16 bits", dtypes=("float16", "bfloat16")),
-        case("700 rows", **blocks, value_only=True, dtypes=ONE),
-    ]
+    yield case("index", quick=True)
+    yield case("soft", targets=soft(24, 200))
+    yield case("smoothed", label_smoothing=0.1)
+    yield case("weighted", weight=weights(200), sample_weight=weights(24))
+    yield case("z-loss", z_loss=0.5)
+    yield case("softcap", softcap=30.0)
+    yield case("masked", x=changed(x, (slice(None), slice(0, 60)), -INF), targets=60 + y % 140)
+    yield case("Fortran order", layout="F", quick=True)
+    yield case("reversed", layout="reversed")
+    yield case("strided", layout="strided")
+    yield case("Fortran order, soft", targets=soft(24, 200), layout="F")
+    yield case("16 bits", dtypes=("float16", "bfloat16"))
+    yield case("700 rows", **blocks, value_only=True, dtypes=ONE)

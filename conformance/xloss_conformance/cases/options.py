@@ -5,6 +5,7 @@ And what the gradient is multiplied by, and the gradient to soft targets.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from itertools import product
 from typing import Any
@@ -27,9 +28,8 @@ def cases() -> list[Case]:
     return [*_options(), *_z_loss(), *_softcap(), *_upstream(), *_soft_gradient()]
 
 
-def _options() -> list[Case]:
+def _options() -> Iterator[Case]:
     case = partial(made, "options", x=X, dtypes=ONE)
-    found = []
     arrays = {"weight": W, "sample_weight": S, "where": KEEP}
     quick = {
         "weight, mean, soft",
@@ -52,13 +52,13 @@ def _options() -> list[Case]:
                 see = WEIGHTED * flags[0] + SAMPLES * flags[1]
             one = partial(case, targets=Y if kind == "index" else P, **given, reduction=reduction)
             one = partial(one, quick=label in quick, see=see + SMOOTHED * flags[3])
-            found.append(one(label, _reason(flags, reduction, kind)))
+            yield one(label, _reason(flags, reduction, kind))
     whole = (
         "the denominator is what is given, the tokens of a whole batch say, and no sum of weights"
     )
     normalizer = partial(case, reason=whole, **arrays, normalizer=4.0)
-    found.append(normalizer("normalizer, index", targets=Y, quick=True))
-    return [*found, normalizer("normalizer, soft", targets=P)]
+    yield normalizer("normalizer, index", targets=Y, quick=True)
+    yield normalizer("normalizer, soft", targets=P)
 
 
 def _reason(flags: tuple[bool, ...], reduction: str, kind: str) -> str:
@@ -75,67 +75,59 @@ def _reason(flags: tuple[bool, ...], reduction: str, kind: str) -> str:
     return "options act together as each does alone"
 
 
-def _z_loss() -> list[Case]:
+def _z_loss() -> Iterator[Case]:
     reason = "λ·W·lse² weighs as its row does, and stays out of smoothing"
     case = partial(made, "z-loss", reason=reason, x=X, targets=Y, z_loss=0.5, dtypes=ONE)
     case = partial(case, see=github("allenai/OLMo-core/pull/702"))
     weighted = partial(case, weight=W, sample_weight=S)
-    light = changed(np.ones(5), 3, 0.0)
     at_0 = X - np.round(np.log(np.exp(X).sum(1)) * 1024)[:, None] / 1024
     sums = P * np.array([[0.5], [1], [2], [0], [1], [1]])
     of_sums = "W is the sum of the row's targets: a row of 0 has no z-loss"
     sure = {"x": confident(20), "targets": np.array([0])}
     no_weight = "W is 0 with the label's weight: no z-loss"
-    ignored = np.where(KEEP, Y, -100)
-    return [
-        case("index", quick=True, dtypes=("float32", "float64", "bfloat16")),
-        case("soft", targets=P, quick=True),
-        case("small", z_loss=1e-4),
-        case("sum", reduction="sum"),
-        weighted("weighted", quick=True),
-        weighted("weighted, soft", targets=P),
-        weighted("weighted, soft, smoothed", targets=P, label_smoothing=0.1),
-        case("ignored", reason="an ignored row has no z-loss", targets=ignored),
-        case("large lse", reason="lse² is of the logits as given, not shifted", x=X + 1000),
-        case("negative lse", reason="the gradient has the sign of lse", x=X - 20),
-        case("lse of 0", reason="m and log(1 + r) cancel in lse", x=at_0),
-        case("confident", reason="the tail stays beside the term", **sure),
-        case("masked", reason="lse is of the possible classes", x=MASKED),
-        case("soft rows of other sums", reason=of_sums, targets=sums),
-        case("class weight 0", reason=no_weight, weight=light, **NONE),
-        case("normalizer", reason="the term is divided as the rest", normalizer=4.0),
-    ]
+    yield case("index", quick=True, dtypes=("float32", "float64", "bfloat16"))
+    yield case("soft", targets=P, quick=True)
+    yield case("small", z_loss=1e-4)
+    yield case("sum", reduction="sum")
+    yield weighted("weighted", quick=True)
+    yield weighted("weighted, soft", targets=P)
+    yield weighted("weighted, soft, smoothed", targets=P, label_smoothing=0.1)
+    yield case("ignored", reason="an ignored row has no z-loss", targets=np.where(KEEP, Y, -100))
+    yield case("large lse", reason="lse² is of the logits as given, not shifted", x=X + 1000)
+    yield case("negative lse", reason="the gradient has the sign of lse", x=X - 20)
+    yield case("lse of 0", reason="m and log(1 + r) cancel in lse", x=at_0)
+    yield case("confident", reason="the tail stays beside the term", **sure)
+    yield case("masked", reason="lse is of the possible classes", x=MASKED)
+    yield case("soft rows of other sums", reason=of_sums, targets=sums)
+    yield case("class weight 0", reason=no_weight, weight=changed(np.ones(5), 3, 0.0), **NONE)
+    yield case("normalizer", reason="the term is divided as the rest", normalizer=4.0)
 
 
-def _softcap() -> list[Case]:
+def _softcap() -> Iterator[Case]:
     case = partial(made, "softcap", reason="the loss is of c·tanh(x/c)", x=X * 8, targets=Y)
     case = partial(case, softcap=30.0, dtypes=ONE, see=github("apple/ml-cross-entropy/issues/48"))
-    padded = github("unslothai/unsloth/pull/10616")
     masked = partial(case, reason="tanh(-inf) is -1", x=np.where(MASKED == -INF, -INF, X * 8))
-    masked = partial(masked, see=padded)
+    masked = partial(masked, see=github("unslothai/unsloth/pull/10616"))
     flat = "1 - tanh² is 0 from x/c = 10 on, where sech² still has every digit"
-    far = "logits beyond the cap are not clipped: a slope is left"
     infinite = changed(changed(X, 1, [1, INF, 2, 0, 1]), 4, [INF, 1, -INF, 0, INF])
     back = "tanh(-inf) is -1: a masked class comes back as -c"
     tail = {"x": confident(25), "targets": np.array([0])}
-    return [
-        case("30", quick=True, dtypes=("float32", "float64", "bfloat16")),
-        case("30, far", reason=far, x=X * 40),
-        case("8", softcap=8.0, **NONE),
-        case("1", reason=flat, x=X * 4, softcap=1.0, **NONE),
-        case("1, far", reason=flat, softcap=1.0, **NONE, quick=True),
-        case("tail", reason="the tail survives the cap", **tail),
-        case("soft", targets=P),
-        case("smoothed and weighted", label_smoothing=0.1, weight=W),
-        case("z-loss", reason="lse is of the capped logits", z_loss=0.5),
-        masked("masked", reason=back, softcap=8.0, quick=True),
-        masked("masked, soft, smoothed", targets=P_MASKED, label_smoothing=0.1),
-        masked("one-hot, masked", x=MASKED, targets=np.eye(5)[Y]),
-        case("+inf", reason="a cap makes +inf c, with slope 0", x=infinite, **NONE),
-    ]
+    yield case("30", quick=True, dtypes=("float32", "float64", "bfloat16"))
+    yield case("30, far", reason="logits beyond the cap are not clipped: a slope is left", x=X * 40)
+    yield case("8", softcap=8.0, **NONE)
+    yield case("1", reason=flat, x=X * 4, softcap=1.0, **NONE)
+    yield case("1, far", reason=flat, softcap=1.0, **NONE, quick=True)
+    yield case("tail", reason="the tail survives the cap", **tail)
+    yield case("soft", targets=P)
+    yield case("smoothed and weighted", label_smoothing=0.1, weight=W)
+    yield case("z-loss", reason="lse is of the capped logits", z_loss=0.5)
+    yield masked("masked", reason=back, softcap=8.0, quick=True)
+    yield masked("masked, soft, smoothed", targets=P_MASKED, label_smoothing=0.1)
+    yield masked("one-hot, masked", x=MASKED, targets=np.eye(5)[Y])
+    yield case("+inf", reason="a cap makes +inf c, with slope 0", x=infinite, **NONE)
 
 
-def _upstream() -> list[Case]:
+def _upstream() -> Iterator[Case]:
     see = github("linkedin/Liger-Kernel/issues/968", "linkedin/Liger-Kernel/pull/1298")
     base = partial(made, "upstream", x=X, targets=Y, dtypes=WIDE, see=see)
     reason = "every row's gradient is multiplied by its own number, not by the first row's"
@@ -143,25 +135,23 @@ def _upstream() -> list[Case]:
     one = partial(rows, dtypes=ONE)
     reason = "the upstream of a reduced loss is a number, which is not always 1"
     reduced = partial(base, reason=reason)
-    return [
-        rows("rows", quick=True, dtypes=DTYPES),
-        rows("rows, the first 0 alone", upstream=np.array([0.0, 1, 1, 1, 1, 1])),
-        rows("rows, soft", targets=P, to_targets=True, quick=True),
-        one("rows, smoothed", label_smoothing=0.1),
-        one("rows, weighted", weight=W, sample_weight=S),
-        one("rows, z-loss", z_loss=0.5),
-        one("rows, softcap", softcap=8.0),
-        rows("rows, ignored", targets=np.where(KEEP, Y, -100)),
-        rows("rows, masked", x=MASKED),
-        one("rows, absent NaN", x=changed(X, 0, np.nan), where=np.arange(6) > 0),
-        reduced("mean, 2.5", upstream=2.5, quick=True),
-        reduced("sum, -0.5", reduction="sum", upstream=-0.5),
-        reduced("mean, 0", upstream=0.0),
-        reduced("mean, a loss scale", upstream=65536.0),
-    ]
+    yield rows("rows", quick=True, dtypes=DTYPES)
+    yield rows("rows, the first 0 alone", upstream=np.array([0.0, 1, 1, 1, 1, 1]))
+    yield rows("rows, soft", targets=P, to_targets=True, quick=True)
+    yield one("rows, smoothed", label_smoothing=0.1)
+    yield one("rows, weighted", weight=W, sample_weight=S)
+    yield one("rows, z-loss", z_loss=0.5)
+    yield one("rows, softcap", softcap=8.0)
+    yield rows("rows, ignored", targets=np.where(KEEP, Y, -100))
+    yield rows("rows, masked", x=MASKED)
+    yield one("rows, absent NaN", x=changed(X, 0, np.nan), where=np.arange(6) > 0)
+    yield reduced("mean, 2.5", upstream=2.5, quick=True)
+    yield reduced("sum, -0.5", reduction="sum", upstream=-0.5)
+    yield reduced("mean, 0", upstream=0.0)
+    yield reduced("mean, a loss scale", upstream=65536.0)
 
 
-def _soft_gradient() -> list[Case]:
+def _soft_gradient() -> Iterator[Case]:
     reason = "targets may be a teacher's output: their gradient is the losses of the classes"
     case = partial(made, "soft gradient", reason=reason, x=X, targets=P, to_targets=True)
     case = partial(case, dtypes=ONE, see=torch(56683))
@@ -172,37 +162,34 @@ def _soft_gradient() -> list[Case]:
     masked = partial(case, reason=reason, x=MASKED, targets=P_MASKED)
     every = {"weight": W, "sample_weight": S, "where": KEEP, "label_smoothing": 0.1, "z_loss": 0.5}
     sums = P * np.array([[0.5], [1], [2], [0], [1.5], [1]])
-    of_rows = "targets need not sum to 1: a row's weight does"
     nothing = "a class of weight 0 has no gradient at all"
     same = "where the loss is +inf the gradient is the same formula"
     on_masked = changed(P_MASKED, (1, 0), 0.25)
-    return [
-        mean("mean", quick=True, dtypes=("float32", "float64", "bfloat16")),
-        total("sum", dtypes=WIDE),
-        case("rows", **NONE),
-        mean("weight", weight=W, quick=True),
-        total("weight, sum", weight=W),
-        mean("sample weight", sample_weight=S),
-        case("where", where=KEEP),
-        case("smoothed", label_smoothing=0.1),
-        total("smoothed, sum", label_smoothing=0.1),
-        total("smoothed away", label_smoothing=1.0),
-        case("z-loss", z_loss=0.5, quick=True),
-        total("z-loss, sum", z_loss=0.5),
-        total("softcap", softcap=8.0),
-        case("normalizer", reason="with a denominator of its own, no drift", normalizer=4.0),
-        case("normalizer an array", normalizer=np.array(4.0), weight=W),
-        total("everything, sum", **every),
-        mean("everything, mean", **every),
-        masked("masked", quick=True),
-        masked("masked, sum", reduction="sum"),
-        masked("masked, smoothed", label_smoothing=0.1),
-        masked("target on a masked class", reason=same, targets=on_masked, reduction="sum"),
-        total("infinite", targets=np.eye(5)[Y], x=changed(X, (2, Y[2]), np.inf)),
-        case("rows of other sums", reason=of_rows, targets=sums),
-        mean("rows of other sums, smoothed", targets=sums, label_smoothing=0.1),
-        case("class weight 0", reason=nothing, weight=changed(W, 2, 0.0)),
-        total("confident", targets=np.eye(10)[:1], x=confident(20)),
-        case("upstream", **NONE, upstream=UP),
-        mean("another batch", targets=arrays.soft(6, 5, 5), reduction="mean", upstream=2.5),
-    ]
+    yield mean("mean", quick=True, dtypes=("float32", "float64", "bfloat16"))
+    yield total("sum", dtypes=WIDE)
+    yield case("rows", **NONE)
+    yield mean("weight", weight=W, quick=True)
+    yield total("weight, sum", weight=W)
+    yield mean("sample weight", sample_weight=S)
+    yield case("where", where=KEEP)
+    yield case("smoothed", label_smoothing=0.1)
+    yield total("smoothed, sum", label_smoothing=0.1)
+    yield total("smoothed away", label_smoothing=1.0)
+    yield case("z-loss", z_loss=0.5, quick=True)
+    yield total("z-loss, sum", z_loss=0.5)
+    yield total("softcap", softcap=8.0)
+    yield case("normalizer", reason="with a denominator of its own, no drift", normalizer=4.0)
+    yield case("normalizer an array", normalizer=np.array(4.0), weight=W)
+    yield total("everything, sum", **every)
+    yield mean("everything, mean", **every)
+    yield masked("masked", quick=True)
+    yield masked("masked, sum", reduction="sum")
+    yield masked("masked, smoothed", label_smoothing=0.1)
+    yield masked("target on a masked class", reason=same, targets=on_masked, reduction="sum")
+    yield total("infinite", targets=np.eye(5)[Y], x=changed(X, (2, Y[2]), np.inf))
+    yield case("rows of other sums", "targets need not sum to 1: a row's weight does", targets=sums)
+    yield mean("rows of other sums, smoothed", targets=sums, label_smoothing=0.1)
+    yield case("class weight 0", reason=nothing, weight=changed(W, 2, 0.0))
+    yield total("confident", targets=np.eye(10)[:1], x=confident(20))
+    yield case("upstream", **NONE, upstream=UP)
+    yield mean("another batch", targets=arrays.soft(6, 5, 5), reduction="mean", upstream=2.5)

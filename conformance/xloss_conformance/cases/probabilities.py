@@ -52,8 +52,7 @@ def _nll() -> Iterator[Case]:
     wide = partial(rows, dtypes=WIDE)
     far = (-82.0, -1000.0, -1e6, -1e30, 0.0, -3.0)
     yield wide("far", "a loss is not clipped at 100", x=at_labels(LOGS, far))
-    reason = "what is given need not be normalised: it is taken as it is"
-    yield wide("positive", reason, x=LOGS + 2)
+    yield wide("positive", "what is given need not be normalised: it is taken as it is", x=LOGS + 2)
 
 
 def _log_loss() -> Iterator[Case]:
@@ -67,8 +66,7 @@ def _log_loss() -> Iterator[Case]:
     yield given("far", reason, see=github("tensorflow/tensorflow/pull/41595"))
     reason = "rows are taken as they are, and not divided by their sum"
     yield rows("not normalised", reason, x=X * 2)
-    reason = "the logarithm of a negative number is NaN"
-    yield rows("negative", reason, x=put(X, (1, 1, -0.25)))
+    yield rows("negative", "the logarithm of a negative number is NaN", x=put(X, (1, 1, -0.25)))
     clipped = partial(rows, eps=2.0**-6)
     ends = put(X, (0, 0, 0), (1, 1, 1), (2, 2, 2.0**-7), (3, 3, 2.0**-6), (4, 4, 1 - 2.0**-7))
     yield clipped("eps", "clipped into [eps, 1 - eps], with gradient 0 where clipped", x=ends)

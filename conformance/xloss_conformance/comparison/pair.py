@@ -35,7 +35,7 @@ class Pair:
     calls: dict[str, list[str]] = field(default_factory=dict)  # where they differ: how to see it
 
 
-def pair(a: Subject, b: Subject, case: Case) -> Pair:
+def paired(a: Subject, b: Subject, case: Case) -> Pair:
     """Ask both one case.
 
     They differ where their results are further apart than both error budgets together, or where
@@ -103,7 +103,6 @@ def _part(case: Case, one: Part, two: Part) -> Pair | None:
     unit = np.broadcast_to(np.maximum(*units), shape)
     budgets = one.allowed.ulp * units[0] + two.allowed.ulp * units[1]
     allowed = np.broadcast_to(budgets, shape) / unit
-    flush = one.flush + two.flush
     plain = _distance(one.got, two.got)
     apart = plain
     if one.want.hi.shape == shape == two.want.hi.shape:
@@ -112,12 +111,11 @@ def _part(case: Case, one: Part, two: Part) -> Pair | None:
     for status, size in (("differ", apart), ("by definition", plain)):
         with np.errstate(all="ignore"):
             ulp = size / unit
-        beyond = (ulp > allowed) & (size > flush)
+        beyond = (ulp > allowed) & (size > one.flush + two.flush)
         if beyond.any():
             at = np.unravel_index(int(np.argmax(np.where(beyond, ulp / allowed, -1.0))), shape)
             found = Pair(case, status, one.name, at=tuple(int(i) for i in at))
-            numbers = (float(of[at]) for of in (ulp, allowed, size))
-            found.ulp, found.allowed, found.apart = numbers
+            found.ulp, found.allowed, found.apart = (float(of[at]) for of in (ulp, allowed, size))
             found.a, found.b = (f"{part.got[at]:.9g}" for part in (one, two))
             found.exact = " or ".join(dict.fromkeys(f"{p.want.hi[at]:.9g}" for p in (one, two)))
             return found

@@ -21,21 +21,20 @@ def convention(name: str | Convention, arrays: str | None = None) -> Convention:
     installs the library that a convention is of.
     """
     if isinstance(name, Convention):
-        made = name
+        made = copy.copy(name)
     elif not isinstance(name, str):
         raise LoadError(f"convention: expected a name or a Convention, got {name!r}")
-    elif name in NAMES:
-        who = f"convention {name}"
-        made = imported(f"{__package__}.{name}", who).CONVENTION
-    elif ".py" in name or ":" in name:
-        made = load_object(name, "CONVENTION")
-        if not isinstance(made, Convention):
-            raise LoadError(f"{name}: a {type(made).__name__} is no Convention")
-        made = copy.copy(made)
-        made.origin = name
     else:
-        among("convention", name, (*NAMES, "path/file.py"))
+        if name in NAMES:
+            found = imported(f"{__package__}.{name}", f"convention {name}").CONVENTION
+        elif ".py" in name or ":" in name:
+            found = load_object(name, "CONVENTION")
+        else:
+            among("convention", name, (*NAMES, "path/file.py"))
+        if not isinstance(found, Convention):
+            raise LoadError(f"{name}: a {type(found).__name__} is no Convention")
+        made = copy.copy(found)
+        made.origin = name
     if arrays is not None and arrays != made.home:
-        made = copy.copy(made)
         made.home = among("arrays", arrays, LIBRARIES)
     return made

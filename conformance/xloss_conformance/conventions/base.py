@@ -9,8 +9,8 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from ..loss_functions import call, public
 from ..model import BINARY, CLASS, Array, Case, Differs
+from ..packed import call, public
 
 Loss: TypeAlias = Callable[..., Any]
 Options: TypeAlias = dict[str, Any]
@@ -26,7 +26,7 @@ class Convention:
     name: ClassVar[str] = "xloss"
     package: ClassVar[str] = ""  # the peer's distribution, whose version a report names
     home: str = "numpy"  # the library whose arrays the function takes
-    origin: str = ""  # the file that it was loaded from
+    origin: str = ""  # its name, or the file that it was loaded from
     # Kind of call -> the peer's own function, "module:function"; empty where there is no such peer.
     # A kind is a loss, or "loss soft" where floating targets go to another function.
     functions: ClassVar[Mapping[str, str]] = {}
@@ -99,14 +99,12 @@ class Convention:
         return call(function, case.loss, x, t, options)
 
 
-def named(*options: str) -> dict[str, str]:
-    """Return options whose own keyword is xloss's name, as `takes` has them."""
-    return {option: option for option in options}
+def named(*same: str, **others: str) -> dict[str, str]:
+    """Return options under their own keywords, as `takes` has them, the first under xloss's names.
 
-
-def arranged(*options: str) -> dict[str, str]:
-    """Return options that `call` arranges."""
-    return dict.fromkeys(options, "")
+    "" stands for an option that `call` arranges.
+    """
+    return dict(zip(same, same, strict=True)) | others
 
 
 def on_last_axis(case: Case) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from ..model import BINARY, Array, Case, Differs, Missing
 from ..rounding import numpy_dtype
 from . import base
-from .base import Convention, Loss, Options, arranged, averages, ignored, named, rows, taken, weighs
+from .base import Convention, Loss, Options, averages, ignored, named, rows, taken, weighs
 
 os.environ.setdefault("KERAS_BACKEND", "jax" if find_spec("jax") else "torch")
 import keras  # only now: it reads the name at once
@@ -31,10 +31,10 @@ if keras.backend.backend() not in ("jax", "torch", "tensorflow"):
 EPSILON = 1e-7  # keras.config.epsilon(), unless it is set
 LOSSES = "keras.losses"
 MEAN = {"mean": "sum_over_batch_size", "none": None}
-COMMON = arranged("sample_weight", "reduction")
-SPARSE = {**named("axis"), "ignore_index": "ignore_class", **COMMON}
-DENSE = {**named("axis", "label_smoothing"), **arranged("ignore_index"), **COMMON}
-BINARY_OWN = {**named("label_smoothing"), **COMMON}
+COMMON = named(sample_weight="", reduction="")
+SPARSE = named("axis", ignore_index="ignore_class", **COMMON)
+DENSE = named("axis", "label_smoothing", ignore_index="", **COMMON)
+BINARY_OWN = named("label_smoothing", **COMMON)
 
 
 class Rows(keras.losses.Loss):  # type: ignore[misc]
@@ -67,11 +67,11 @@ class Keras(Convention):
         "cross_entropy soft": DENSE,
         "log_loss": SPARSE,
         "log_loss soft": DENSE,
-        "focal_loss": {**named("axis", "label_smoothing", "gamma"), "weight": "alpha", **COMMON},
+        "focal_loss": named("axis", "label_smoothing", "gamma", weight="alpha", **COMMON),
         "binary_cross_entropy_with_logits": BINARY_OWN,
         "binary_cross_entropy": BINARY_OWN,
-        "sigmoid_focal_loss": {**named("gamma"), **arranged("alpha"), **COMMON},
-        "kl_div": {**arranged("axis"), **COMMON},
+        "sigmoid_focal_loss": named("gamma", alpha="", **COMMON),
+        "kl_div": named(axis="", **COMMON),
     }
     ignores = False
 

@@ -13,9 +13,9 @@ import optax
 
 from ..model import BINARY, Case, Differs
 from . import base
-from .base import Convention, Loss, Options, arranged, averages, named, over, rows, weighs
+from .base import Convention, Loss, Options, averages, named, over, rows, weighs
 
-ALONG = {**named("axis", "where"), **arranged("reduction")}
+ALONG = named("axis", "where", reduction="")
 
 
 class Optax(Convention):
@@ -32,11 +32,11 @@ class Optax(Convention):
     }
     takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "cross_entropy": ALONG,
-        "cross_entropy soft": {**ALONG, **arranged("label_smoothing", "ignore_index")},
-        "binary_cross_entropy_with_logits": arranged("reduction"),
-        "sigmoid_focal_loss": {**named("alpha", "gamma"), **arranged("reduction")},
-        "kl_div": {**ALONG, **arranged("log_target")},
-        "kl_div log": {**ALONG, **arranged("log_target")},
+        "cross_entropy soft": named(**ALONG, label_smoothing="", ignore_index=""),
+        "binary_cross_entropy_with_logits": named(reduction=""),
+        "sigmoid_focal_loss": named("alpha", "gamma", reduction=""),
+        "kl_div": named(**ALONG, log_target=""),
+        "kl_div log": named(**ALONG, log_target=""),
     }
     ignores = False
 
@@ -52,8 +52,7 @@ class Optax(Convention):
         where = np.broadcast_to(case.options.get("where", True), rows(case))
         if averages(case) and not where.any():
             # The gradient is 0/0 by the same definition: it says nothing.
-            nothing = replace(case, value_only=True)
-            return Differs(nothing, "jnp.mean over nothing is NaN", np.nan)
+            return Differs(replace(case, value_only=True), "jnp.mean over nothing is NaN", np.nan)
         asked = base.smoothed_plainly(case)
         if averages(case) and weighs(case):
             return over(asked, float(where.sum()), "jnp.mean is over the rows")

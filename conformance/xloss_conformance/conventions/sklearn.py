@@ -9,9 +9,9 @@ import numpy as np
 from sklearn._loss import HalfBinomialLoss, HalfMultinomialLoss
 
 from ..model import Array, Case, Differs
-from .base import Convention, Loss, Options, outside, rows, with_options
+from .base import Convention, Loss, Options, named, outside, rows, with_options
 
-LINEAR = {"reduction": "reduction", "sample_weight": "sample_weight"}
+LINEAR = named("reduction", "sample_weight")
 
 
 def half_loss(
@@ -51,9 +51,9 @@ class Sklearn(Convention):
         "binary_cross_entropy_with_logits": f"{__name__}:half_loss",
     }
     takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        "log_loss": {"axis": "", "reduction": "", "sample_weight": "sample_weight"},
-        "binary_cross_entropy": {"reduction": "", "sample_weight": "sample_weight"},
-        "cross_entropy": {"axis": "", **LINEAR},
+        "log_loss": named("sample_weight", axis="", reduction=""),
+        "binary_cross_entropy": named("sample_weight", reduction=""),
+        "cross_entropy": named(axis="", **LINEAR),
         "binary_cross_entropy_with_logits": LINEAR,
     }
     ignores = False
@@ -99,9 +99,8 @@ class Sklearn(Convention):
             weight = np.broadcast_to(own["sample_weight"], rows(case))
             own["sample_weight"] = np.array(weight, x.dtype)
         if case.loss in ("log_loss", "binary_cross_entropy"):
-            classes = 2 if case.loss == "binary_cross_entropy" else x.shape[1]
             own["normalize"] = options.get("reduction", "mean") == "mean"
-            own["labels"] = np.arange(classes)
+            own["labels"] = np.arange(2 if case.loss == "binary_cross_entropy" else x.shape[1])
         return function(t, x, **own)
 
 

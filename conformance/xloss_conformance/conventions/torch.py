@@ -12,11 +12,11 @@ import torch
 
 from ..model import BINARY, Case, Differs
 from . import base
-from .base import Convention, Loss, Options, arranged, averages, named, over, rows, taken
+from .base import Convention, Loss, Options, averages, named, over, rows, taken
 
 F = "torch.nn.functional"
-CLASSES = {**arranged("axis"), **named("weight", "ignore_index", "reduction")}
-ELEMENTS = {"sample_weight": "weight", **named("reduction")}
+CLASSES = named("weight", "ignore_index", "reduction", axis="")
+ELEMENTS = named("reduction", sample_weight="weight")
 LEAST = exp(-100)  # binary_cross_entropy clamps its logarithms at -100
 
 
@@ -40,13 +40,13 @@ class Torch(Convention):
         "entropy": f"{__name__}:categorical_entropy",
     }
     takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        "cross_entropy": {**CLASSES, **named("label_smoothing")},
+        "cross_entropy": named("label_smoothing", **CLASSES),
         "nll_loss": CLASSES,
-        "binary_cross_entropy_with_logits": {**ELEMENTS, **named("pos_weight")},
+        "binary_cross_entropy_with_logits": named("pos_weight", **ELEMENTS),
         "binary_cross_entropy": ELEMENTS,
         "sigmoid_focal_loss": named("alpha", "gamma", "reduction"),
-        "kl_div": {**arranged("axis"), **named("log_target", "reduction")},
-        "entropy": arranged("axis"),
+        "kl_div": named("log_target", "reduction", axis=""),
+        "entropy": named(axis=""),
     }
 
     def lacks(self, case: Case) -> str | None:
@@ -102,10 +102,8 @@ class Torch(Convention):
                 if averages(case):
                     clamped = base.with_options(clamped, normalizer=float(x.size))
                 asked = Differs(clamped, "a logarithm is -100 at least")
-        weighted = "sample_weight" in case.options
-        if averages(case) and (weighted or not case.x.size):
-            note = "the mean is over the elements, whatever their weights"
-            return over(asked, case.x.size, note)
+        if averages(case) and ("sample_weight" in case.options or not case.x.size):
+            return over(asked, case.x.size, "the mean is over the elements, whatever their weights")
         return asked
 
     def call(self, function: Loss, case: Case, x: Any, t: Any, options: Options) -> Any:
@@ -121,8 +119,7 @@ class Torch(Convention):
             return _called(function, own, x.movedim(axis, -1))
         if case.loss == "kl_div":
             reduction = own.pop("reduction", "mean")
-            named = "batchmean" if reduction == "mean" else reduction
-            own |= taken(function, reduction=named)
+            own |= taken(function, reduction="batchmean" if reduction == "mean" else reduction)
             value = _called(function, own, x.movedim(axis, -1), t.movedim(axis, -1))
             return value.sum(-1) if reduction == "none" else value
         if case.loss == "sigmoid_focal_loss":

@@ -27,9 +27,8 @@ class Dask(ArrayLibrary):
             kept = self.array(np.arange(2 * len(values)) % 2 == 1)
             return self.array(np.repeat(values, 2, axis=0))[kept]
         cut = tuple(max(3, -(-n // self.most_chunks)) for n in values.shape)
-        return da.from_array(  # type: ignore[no-untyped-call]
-            laid_out(values, layout), chunks=cut
-        )
+        lazy: Any = da.from_array
+        return lazy(laid_out(values, layout), chunks=cut)
 
     def read(self, x: Any) -> Array:
         return np.asarray(x.compute(scheduler="sync"))

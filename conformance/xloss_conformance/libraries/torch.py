@@ -25,8 +25,7 @@ class Torch(ArrayLibrary):
             bits = torch.from_numpy(laid_out(values.view(np.int16), layout).copy(order="K"))
             made = bits.view(torch.bfloat16)
         elif layout == "C" and is_tile(values):
-            base = torch.from_numpy(values[0].copy())
-            return base.to(self.device).expand(values.shape)
+            return torch.from_numpy(values[0].copy()).to(self.device).expand(values.shape)
         else:
             made = torch.from_numpy(np.array(values))
         return self._laid(made.to(self.device), layout)

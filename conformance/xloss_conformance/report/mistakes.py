@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from math import floor, inf, isfinite, isinf, isnan, log10
+from math import inf, isfinite, isinf, isnan
 from typing import Any
 
 from ..formats import FORMATS, accumulated
 from .record import KINDS, Cell, Record
-from .training import EFFECTS, FAMILIES, NO, ORDER, RULES, SOMETIMES, YES, Family
+from .training import EFFECTS, FAMILIES, NO, ORDER, RULES, SOMETIMES, YES
 
 NUMBERS = {"value": "loss", "gradient": "gradient", "targets gradient": "gradient to the targets"}
 # Relative errors: up to the first the last digits are off, up to the second no more than a percent.
@@ -33,16 +33,10 @@ class Mistake:
     title: str
     matters: str
     did: str
-    training: str
-    met: str
+    consequence: str  # what comes of it in training, and when it is met
     cell: Cell
     failed: int
     judged: int
-
-    @property
-    def consequence(self) -> str:
-        """What comes of it in training, and when it is met."""
-        return f"{self.training} Met with {self.met}." if self.met else self.training
 
 
 @dataclass
@@ -151,22 +145,19 @@ def _mistakes(
         groups.setdefault(failure.about, []).append(failure)
     for members in groups.values():
         one = min(members, key=Failure.telling)
-        cell, failed = one.cell, len(members)
-        effect = EFFECTS.get(one.effect)
+        effect, judged = EFFECTS.get(one.effect), asked
         if effect is None:
-            rule = RULES[one.effect]
+            title, training, _ = RULES[one.effect]
             did = _broken(one.effect, one.finding, one.case)
-            yield Mistake(rule.title, rule.matters, did, rule.training, "", cell, failed, asked)
-            continue
-        did = _number(one.effect, one.finding, one.dtype)
-        training = (one.through and effect.of_gradient) or effect.of_loss
-        if one.effect == "rounding":
-            yield Mistake(ROUNDED, effect.matters, did, training, "", cell, failed, asked)
-            continue
-        name = one.case["family"]
-        family = FAMILIES.get(name, Family(name, ""))
-        of = by_family[name]
-        yield Mistake(family.title, effect.matters, did, training, family.met, cell, failed, of)
+        else:
+            title, did = ROUNDED, _number(one.finding)
+            training = (one.through and effect.of_gradient) or effect.of_loss
+            if one.effect != "rounding":
+                name = one.case["family"]
+                title, met = FAMILIES.get(name, (name, ""))
+                training += f" Met with {met}." if met else ""
+                judged = by_family[name]
+        yield Mistake(title, one.matters, did, training, one.cell, len(members), judged)
 
 
 def _effect(finding: dict[str, Any], dtype: str) -> str:
@@ -196,7 +187,7 @@ def _relative(finding: dict[str, Any], dtype: str) -> float:
     return inf if ulp is None else float(ulp) * 2.0 ** (1 - FORMATS[kind][0])
 
 
-def _number(effect: str, finding: Record, dtype: str) -> str:
+def _number(finding: Record) -> str:
     """Return what came out, beside what is right."""
     what = NUMBERS[finding["rule"]]
     got, want = float(finding["got"]), float(finding["want"])
@@ -204,17 +195,7 @@ def _number(effect: str, finding: Record, dtype: str) -> str:
     verb = "returns" if what == "loss" else f"its {what} is"
     if isnan(want):
         return f"{verb} {given} where only NaN is right"
-    said = f"{verb} {given} where the exact {what} is {right}"
-    if effect in ("rounding", "digits"):
-        digits = max(1, floor(-log10(_relative(finding, dtype))))
-        return f"{said}: {digits} digit{'s' if digits > 1 else ''} agree"
-    if effect in ("small", "wrong") and got != 0 != want:
-        off = abs(got / want - 1)
-        if off < 0.995:
-            return f"{said}, {off:.0%} off"
-        times = f"{off:.0f}" if off < 1000 else f"{off:.0e}"
-        return f"{said}, {times} times off" if off > 2 else said
-    return said
+    return f"{verb} {given} where the exact {what} is {right}"
 
 
 def shown(got: float, want: float) -> tuple[str, str]:

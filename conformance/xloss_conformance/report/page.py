@@ -14,13 +14,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from .mistakes import Judged, Mistake, judged, picked
-from .pack import pack
-from .record import by_kind, verdict
+from .record import ERRORS, Record, by_kind, facts, verdict
 from .training import NO, RULES, SOMETIMES, WORDS, YES
 
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("data.js", "state.js", "matrix.js", "panel.js", "plot.js", "main.js")
 LOOKS = {YES: "yes", SOMETIMES: "sometimes", NO: "no"}
+DETAILS = ("findings", "got", "want", "call")  # of a cell, beside the setup of its case
 FAIL = {"candidate": "candidates fail", "peer": "peers fail", "xloss": "xloss fails"}
 
 
@@ -39,7 +39,7 @@ MATRIX = (
 )
 
 
-def page(record: dict[str, Any]) -> str:
+def page(record: Record) -> str:
     """Return the page of a record that has the shares of budgets."""
     head, details = pack(record)
     style = _asset("page.css")
@@ -49,11 +49,12 @@ def page(record: dict[str, Any]) -> str:
         "title": escape(f"xloss conformance: {verdict(record)}"),
         "style": style,
         "verdict": escape(verdict(record)),
-        "stale": stale(record),
         "opening": opening(record),
         "left_out": left_out(record),
         "matrix": MATRIX,
-        "facts": facts(record),
+        "facts": "\n".join(
+            f'<p class="facts">{name}: {escape(fact)}</p>' for name, fact in facts(record).items()
+        ),
         "tiles": tiles(record),
         "words": words(),
         "training": _embedded({name: rule.training for name, rule in RULES.items()}),
@@ -63,6 +64,45 @@ def page(record: dict[str, Any]) -> str:
     }
     # In one pass: what a record says is never looked through for places to fill.
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _asset("page.html"))
+
+
+class Table(dict[str, int]):
+    """Distinct values, each by its place."""
+
+    def place(self, value: Any) -> int:
+        return self.setdefault(json.dumps(value), len(self))
+
+    def all(self) -> list[Any]:
+        return list(map(json.loads, self))
+
+
+def pack(record: Record) -> tuple[Record, str]:
+    """Return what the matrix shows, and the details of every cell, a line of JSON for each case."""
+    names = [subject["name"] for subject in record["subjects"]]
+    found = {(cell["case"], cell["subject"]): cell for cell in record["cells"]}
+    rows = [[found.get((case["name"], name)) for name in names] for case in record["cases"]]
+    cells = [cell for row in rows for cell in row]
+    notes = Table()
+
+    def column(key: str) -> str:
+        numbers = (cell[key] if cell else None for cell in cells)
+        return ",".join("" if number is None else f"{float(number):.3g}" for number in numbers)
+
+    head = record | {
+        "cases": [{k: v for k, v in case.items() if k != "setup"} for case in record["cases"]],
+        "cells": {
+            "status": "".join(cell["status"][0] if cell else "." for cell in cells),
+            "note": ",".join(str(notes.place(c["note"])) if c and c["note"] else "" for c in cells),
+            "notes": notes.all(),
+            **{key: column(key) for key in ERRORS},
+        },
+    }
+    details = []
+    for case, row in zip(record["cases"], rows, strict=True):
+        texts = Table()
+        packed = [cell and [texts.place(cell[key]) for key in DETAILS] for cell in row]
+        details.append(_json({"setup": case["setup"], "texts": texts.all(), "cells": packed}))
+    return head, "\n".join(details)
 
 
 @cache
@@ -83,38 +123,16 @@ def _policy(style: str, script: str) -> str:
     )
 
 
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
 def _embedded(value: Any) -> str:
     """Return JSON in which no HTML parser finds a tag or a comment."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return _json(value).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def facts(record: dict[str, Any]) -> str:
-    """Return what was judged, when, by which command, on what, as HTML."""
-    machine = record["machine"]
-    mode = {"full": "the whole catalogue", "quick": "the quick part of the catalogue"}
-    where = [machine["processor"], f"{machine['cores']} cores", machine["platform"]]
-    versions = " · ".join(f"{name} {version}" for name, version in record["versions"].items())
-    lines = [
-        f"{escape(record['date'])} · {escape(mode.get(record['mode'], record['mode']))} · "
-        f"<code>{escape(record['command'])}</code> · {record['seconds']:.0f} s",
-        escape(" · ".join(str(part) for part in where if part)),
-        escape(f"xloss {record['xloss']} · Python {machine['python']} · {versions}"),
-    ]
-    if record["missing"]:
-        lines.append("Not on this machine: " + escape("; ".join(record["missing"])))
-    return "\n".join(f'<p class="facts">{line}</p>' for line in lines)
-
-
-def stale(record: dict[str, Any]) -> str:
-    """Return which declared failures did not fail, as HTML."""
-    return "\n".join(
-        f'<p class="facts"><b>Declared, but no deviation:</b> {escape(line)}</p>'
-        for line in record["deviations"]["stale"]
-    )
-
-
-def left_out(record: dict[str, Any]) -> str:
+def left_out(record: Record) -> str:
     """Return how much was not asked, as HTML: it is no failure, and no number of the head."""
     count = record["summary"]["refused"]
     if not count:
@@ -125,7 +143,7 @@ def left_out(record: dict[str, Any]) -> str:
     )
 
 
-def tiles(record: dict[str, Any]) -> str:
+def tiles(record: Record) -> str:
     """Return the numbers at the head, as HTML."""
     summary = record["summary"]
     rows = [("cases", len(record["cases"]), ""), ("subjects", len(record["subjects"]), "")]
@@ -152,7 +170,7 @@ def words() -> str:
     )
 
 
-def opening(record: dict[str, Any]) -> str:
+def opening(record: Record) -> str:
     """Return a card for each of those that were judged, candidates and peers first."""
     return "\n".join(_card(one) for one in judged(record))
 

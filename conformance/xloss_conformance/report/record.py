@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf, isfinite, isnan
@@ -20,12 +20,12 @@ from ..load_object import installed
 from ..model import RULES, STATUSES, Case, Verdict
 from ..printable import visible, visible_lines
 from ..snippet import setup
-from .pack import short
 
 if TYPE_CHECKING:
     from ..result import Report
 
 SCHEMA = 1
+ERRORS = ("value_ulp", "grad_ulp", "value_share", "grad_share")  # of a cell; three digits are kept
 OF_LINES = {"setup", "got", "want", "call", "calls"}
 PACKAGES: tuple[str, ...] = ("numpy", "array-api-compat", "array-api-strict", "torch", "jax")
 PACKAGES += ("tensorflow", "dask", "cupy", "numba", "optax", "keras", "scikit-learn", "scipy")
@@ -34,17 +34,19 @@ PACKAGES += ("ml_dtypes", "mpmath")
 
 def head() -> dict[str, Any]:
     """Return what every record says first: what ran, when and where."""
-    found = {"schema": SCHEMA, "xloss": xloss.__version__}
-    found["date"] = datetime.now(UTC).date().isoformat()
-    machine = {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-    }
     here = {name: installed(name) for name in PACKAGES}
-    versions = {name: number for name, number in here.items() if number != "unknown"}
-    return {**found, "machine": machine, "versions": versions}
+    return {
+        "schema": SCHEMA,
+        "xloss": xloss.__version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {
+            "python": platform.python_version(),
+            "platform": f"{platform.system()} {platform.machine()}",
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+        },
+        "versions": {name: number for name, number in here.items() if number != "unknown"},
+    }
 
 
 def record(report: Report) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def record(report: Report) -> dict[str, Any]:
     statuses = Counter(verdict.status for verdict in report.verdicts)
     counts = {status: statuses[status] for status in STATUSES}
     families = Counter(case.family for case in report.cases)
-    made: dict[str, Any] = {
+    made = {
         **head(),
         "mode": report.mode,
         "command": report.command,
@@ -67,8 +69,7 @@ def record(report: Report) -> dict[str, Any]:
         "summary": counts,
         "ok": report.ok,
     }
-    made = plain(made)
-    return made
+    return dict(plain(made))
 
 
 def plain(value: Any, key: str = "") -> Any:
@@ -96,14 +97,14 @@ def _processor() -> str:
 
 def _case(case: Case) -> dict[str, Any]:
     named = ("name", "family", "label", "loss", "reason", "see", "gap", "quick")
-    told = {name: getattr(case, name) for name in named}
-    return {**told, "setup": setup(case)}
+    return {name: getattr(case, name) for name in named} | {"setup": setup(case)}
 
 
 def _cell(verdict: Verdict) -> dict[str, Any]:
     named = ["subject", "status", "value_ulp", "grad_ulp", "value_share", "grad_share", "note"]
     named += ["findings", "got", "want", "call"]
     told = {name: getattr(verdict, name) for name in named}
+    told |= {name: told[name] and float(f"{told[name]:.3g}") for name in ERRORS}
     told["findings"] = [finding._asdict() for finding in verdict.findings]
     return {"case": verdict.case.name, **told}
 
@@ -120,40 +121,71 @@ class Tally:
     """What some cells come to."""
 
     counts: Counter[str] = field(default_factory=Counter)  # by status
-    value: float | None = None  # the worst errors in ulp, where there is any
-    grad: float | None = None
+    worst: float | None = None  # the worst error in ulp, where there is any
 
     def add(self, cell: Cell) -> None:
         self.counts[cell["status"]] += 1
-        self.value = _worst(self.value, cell["value_ulp"])
-        self.grad = _worst(self.grad, cell["grad_ulp"])
+        for ulp in [float(cell[of]) for of in ("value_ulp", "grad_ulp") if cell[of] is not None]:
+            self.worst = max(self.worst or 0.0, inf if isnan(ulp) else ulp)
 
     @property
     def judged(self) -> int:
         return self.counts.total() - self.counts["refused"]
 
+    def __str__(self) -> str:
+        """Return it as an entry of a table: how many fail, or else the worst error."""
+        if self.counts["fail"]:
+            return f"{self.counts['fail']}/{self.judged} fail"
+        if self.counts["declared"]:
+            return "declared"
+        if not self.judged:
+            return "-"
+        return "ok" if self.worst is None else f"{self.worst:.1f}"
 
-def _worst(known: float | None, ulp: Any) -> float | None:
-    """Return the larger error, to as many digits as the page keeps, so that all say the same."""
-    if ulp is None:
-        return known
-    kept = float(short(ulp))
-    return max(known or 0.0, inf if isnan(kept) else kept)
 
+def by_family(
+    record: Record, column: Callable[[Record], str]
+) -> tuple[list[str], list[tuple[str, int, list[Tally]]]]:
+    """Return the columns of subjects that were judged, and a row for each family and for all.
 
-def tallies(cells: Iterable[Cell], place: Callable[[Cell], Hashable]) -> dict[Any, Tally]:
-    """Return what the cells of each place come to; where there is no cell, to nothing."""
-    found: dict[Any, Tally] = defaultdict(Tally)
-    for cell in cells:
-        found[place(cell)].add(cell)
-    return found
+    A row is a name, how many cases there are, and what they come to in each column.
+    """
+    subjects = sorted(record["subjects"], key=lambda subject: [*KINDS].index(subject["kind"]))
+    columns = {subject["name"]: column(subject) for subject in subjects}
+    families = {case["name"]: case["family"] for case in record["cases"]}
+    found: dict[tuple[str, str], Tally] = defaultdict(Tally)
+    for cell in record["cells"]:
+        for name in (families[cell["case"]], "all"):
+            found[name, columns[cell["subject"]]].add(cell)
+    shown = [of for of in dict.fromkeys(columns.values()) if of and found["all", of].judged]
+    counts = {family["name"]: family["cases"] for family in record["families"]}
+    counts["all"] = len(record["cases"])
+    return shown, [(name, n, [found[name, of] for of in shown]) for name, n in counts.items()]
 
 
 def by_kind(record: Record) -> dict[str, Tally]:
     """Return what the cells of each kind of subject come to, in the order of telling."""
     kinds = {subject["name"]: subject["kind"] for subject in record["subjects"]}
-    found = tallies(record["cells"], lambda cell: kinds[cell["subject"]])
-    return {kind: found[kind] for kind in KINDS if kind in found}
+    found = {kind: Tally() for kind in KINDS}
+    for cell in record["cells"]:
+        found[kinds[cell["subject"]]].add(cell)
+    return {kind: of for kind, of in found.items() if of.counts}
+
+
+def facts(record: Record) -> dict[str, str]:
+    """Return what was run, when, on what."""
+    machine, versions = record["machine"], record["versions"]
+    where = [machine["processor"], f"{machine['cores']} cores", machine["platform"]]
+    of = {"xloss": record["xloss"], "Python": machine["python"], **versions}
+    told = {
+        "date": record["date"],
+        "command": record["command"],
+        "machine": ", ".join(filter(None, where)),
+        "versions": ", ".join(f"{name} {number}" for name, number in of.items()),
+        "not on this machine": "; ".join(record["missing"]),
+        "declared, but no deviation": "; ".join(record["deviations"]["stale"]),
+    }
+    return {name: text for name, text in told.items() if text}
 
 
 def verdict(record: Record) -> str:

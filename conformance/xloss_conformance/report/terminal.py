@@ -3,138 +3,68 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
-from .mistakes import Judged, Mistake, group, judged, picked
-from .record import KINDS, Cell, Record, Tally, tallies, verdict
+from ..result import table, wrapped
+from .mistakes import group, judged, picked
+from .record import Cell, Record, by_family, facts, verdict
 from .training import NO, SOMETIMES, YES
 
-NARROW = 16  # characters that one column takes at least, its rules included
-FEW = 3  # subjects that are columns themselves; more are columns by library
+NARROW = 16  # characters that one column takes at least
 STYLES = {YES: "bold red", SOMETIMES: "yellow", NO: "dim"}
-TOLD = {"fail": ("bold red", "failed"), "declared": ("yellow", "known")}  # beside the errors
 LEGEND = (
     "1 ulp is a wrong last binary digit. The budget is how many ulp the arithmetic itself may cost;"
     " beyond it an answer is wrong."
 )
 
 
-def _entry(tally: Tally, wide: bool) -> Text:
-    """Return an entry of the table: the worst errors, and what else there is to say."""
-    if not tally.judged:
-        return Text("-", "dim")
-    errors = "ok" if tally.value is None else f"{_ulp(tally.value)} / {_ulp(tally.grad)}"
-    for status, (style, said) in TOLD.items():
-        if tally.counts[status]:
-            count = f"{tally.counts[status]} {said}"
-            return Text(f"{errors}  {count}" if wide else count, style)
-    return Text(errors, "green")
-
-
-def _ulp(worst: float | None) -> str:
-    return "-" if worst is None else f"{worst:.1f}" if worst < 1000 else f"{worst:.0e}"
-
-
 def show(record: Record, console: Console) -> None:
     """Print a run."""
-    _mistakes(console, record)
-    each = tallies(record["cells"], lambda cell: cell["subject"])
-    asked = [s for s in record["subjects"] if each[s["name"]].judged]
-    asked.sort(key=lambda s: [*KINDS].index(s["kind"]))
-    groups = {s["name"]: _group(s) if len(asked) > FEW else s["name"] for s in asked}
-    columns = list(dict.fromkeys(groups.values()))
-    family_of = {case["name"]: case["family"] for case in record["cases"]}
-    cells = [cell for cell in record["cells"] if cell["subject"] in groups]
-    entries = tallies(cells, lambda cell: (family_of[cell["case"]], groups[cell["subject"]]))
-    fit = max(1, (console.width - 22) // NARROW)
-    if columns:
-        _say(console, LEGEND)
-        console.print()
-    for start in range(0, len(columns), fit):
-        shown = columns[start : start + fit]
-        title = "Worst error in ulp, value / gradient"
-        table = _table(console, title, "family", "cases", *shown)
-        for family in record["families"]:
-            row = (_entry(entries[family["name"], of], len(shown) <= FEW) for of in shown)
-            table.add_row(escape(family["name"]), str(family["cases"]), *row)
-        console.print(table, "")
-    if columns != [s["name"] for s in asked]:
-        title = "Subjects, and their worst errors"
-        table = _table(console, title, "", "judged", "value / gradient")
-        for subject in asked:
-            tally = each[subject["name"]]
-            table.add_row(escape(subject["name"]), str(tally.judged), _entry(tally, True))
-        console.print(table, "")
-    _rest(console, record)
-    _verdict(console, record)
+    for part in (_mistakes, _families, _verdict):
+        for line, style in part(record, console.width):
+            console.print(Text(line, style), soft_wrap=True)
 
 
-def _group(subject: dict[str, Any]) -> str:
-    return str(subject["library"]) if subject["kind"] == "xloss" else group(subject)
+def plain(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield lines without a style."""
+    yield from ((line, "") for line in lines)
 
 
-def _table(console: Console, title: str, first: str, *heads: str) -> Table:
-    console.print(Text(title, "bold"))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column(first)
-    for head in heads:
-        table.add_column(escape(head), justify="right", overflow="fold")
-    return table
-
-
-def _mistakes(console: Console, record: Record) -> None:
-    """Print what is wrong, for a reader who knows none of the suite's words."""
+def _mistakes(record: Record, width: int) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong, for a reader who knows none of the suite's words; lines and styles."""
+    cases = {case["name"]: case for case in record["cases"]}
+    subjects = {subject["name"]: subject for subject in record["subjects"]}
     wrong = [one for one in judged(record) if one.mistakes]
     if wrong:
-        console.print(Text("What is wrong, and whether it matters in training", "bold"))
-        console.print()
+        yield from (("What is wrong, and whether it matters in training", "bold"), ("", ""))
     for one in wrong:
-        version = f" on {one.library}" * (one.kind == "candidate") + f" {one.version}"
-        console.print(Text.assemble((one.name, "bold"), version), soft_wrap=True)
-        _say(console, f"{one.failed:,} of {one.judged:,} answers are wrong: {one.sorts()}.", 2)
+        on = f" on {one.library}" * (one.kind == "candidate")
+        yield f"{one.name}{on} {one.version}", "bold"
+        said = f"{one.failed:,} of {one.judged:,} answers are wrong: {one.sorts()}."
+        yield from plain(wrapped(said, "  ", width))
         shown, more = picked(one.mistakes)
         for mistake in shown:
-            _mistake(console, one, mistake, record)
+            cell, case = mistake.cell, cases[mistake.cell["case"]]
+            yield f"  {mistake.matters.upper()}  {mistake.title}", STYLES[mistake.matters]
+            often = f"{mistake.failed:,} of {mistake.judged:,} answers"
+            told = [f"It {mistake.did} ({often}).".replace("It its", "Its")]
+            told.append(f"In training: {mistake.consequence}")
+            told.append(f"Why: {'; '.join([case['reason'], *case['see']])}")
+            told += [f"Note: {cell['note']}"] if cell["note"] else []
+            for said in told:
+                yield from plain(wrapped(said, "    ", width))
+            # In one line, however long: it is there to be copied.
+            yield f"    See it: {again(cell, subjects, record)}", "cyan"
         if more:
             listed = "; ".join(f"{m.title}, {m.failed} ({m.matters})" for m in more)
-            _say(console, f"And {len(more)} more: {listed}. --html FILE and --json show all.", 2)
-        console.print()
-
-
-def _mistake(console: Console, of: Judged, mistake: Mistake, record: Record) -> None:
-    case = next(case for case in record["cases"] if case["name"] == mistake.cell["case"])
-    subjects = {subject["name"]: subject for subject in record["subjects"]}
-    head = Text.assemble(("  ", ""), (mistake.matters.upper(), STYLES[mistake.matters]))
-    console.print(head + Text(f"  {mistake.title}", "bold"), soft_wrap=True)
-    often = f"{mistake.failed:,} of {mistake.judged:,} answers"
-    _say(console, f"It {mistake.did} ({often}).".replace("It its", "Its"), 4)
-    _say(console, f"In training: {mistake.consequence}", 4, 12)
-    _say(console, f"Why: {'; '.join([case['reason'], *case['see']])}", 4, 4)
-    if mistake.cell["note"]:
-        _say(console, f"Note: {mistake.cell['note']}", 4, 5)
-    # In one line, however long: it is there to be copied.
-    again_line = again(mistake.cell, subjects, record)
-    console.print(Text.assemble(("    See it: ", "dim"), (again_line, "cyan")), soft_wrap=True)
-
-
-def _say(console: Console, text: str, indent: int = 0, dim: int = 0) -> None:
-    """Print a paragraph, its head dim; words longer than a line stay whole."""
-    whole: Any = {"break_long_words": False, "break_on_hyphens": False}
-    width, further = max(20, console.width - indent), "  " if dim else ""
-    first, *rest = textwrap.wrap(text, width, subsequent_indent=further, **whole)
-    styled = Text(" " * indent + first)
-    styled.stylize("dim", indent, indent + dim)
-    console.print(styled, soft_wrap=True)
-    for line in rest:
-        console.print(Text(" " * indent + line), soft_wrap=True)
+            said = f"And {len(more)} more: {listed}. --html FILE and --json show all."
+            yield from plain(wrapped(said, "  ", width))
+        yield "", ""
 
 
 def again(cell: Cell, subjects: dict[str, Any], record: Record) -> str:
@@ -142,12 +72,8 @@ def again(cell: Cell, subjects: dict[str, Any], record: Record) -> str:
     subject = subjects[cell["subject"]]
     words = ["xloss", "conform", "--case", cell["case"]]
     name = subject["name"].removesuffix(f" {subject['dtype']}")
-    if subject["kind"] == "xloss":
-        words += ["--backend", subject["library"]]
-    elif subject["kind"] == "peer":
-        words += ["--peer", name]
-    else:
-        words += ["--candidate", name, *_kept(record["command"])]
+    how = {"xloss": ["--backend", subject["library"]], "peer": ["--peer", name]}
+    words += how.get(subject["kind"], ["--candidate", name, *_kept(record["command"])])
     return shlex.join([*words, "--dtype", subject["dtype"]])
 
 
@@ -158,25 +84,32 @@ def _kept(command: str) -> list[str]:
     return kept + [word for pair in pairwise(words) if pair[0] in named for word in pair]
 
 
-def _rest(console: Console, record: Record) -> None:
-    stale = record["deviations"]["stale"]
-    for line in stale:
-        console.print(Text.assemble(("STALE DEVIATION ", "bold red"), line))
-    if record["missing"]:
-        console.print(Text("Not on this machine", "bold"))
-        for line in record["missing"]:
-            console.print(Text(f"  {line}"), soft_wrap=True)
-    if stale or record["missing"]:
-        console.print()
+def _families(record: Record, width: int) -> Iterator[tuple[str, str]]:
+    """Yield worst errors by family, as many columns at a time as have room."""
+    columns, rows = by_family(record, _column)
+    fit = max(1, (width - 22) // NARROW)
+    if columns:
+        yield from plain([*wrapped(LEGEND, "", width), ""])
+    for start in range(0, len(columns), fit):
+        part = slice(start, start + fit)
+        yield "Worst error in ulp", "bold"
+        cells = [(name, str(cases), *map(str, of[part])) for name, cases, of in rows]
+        yield from plain([*table([("family", "cases", *columns[part]), *cells]), ""])
 
 
-def _verdict(console: Console, record: Record) -> None:
-    good = record["ok"]
-    machine = record["machine"]
-    head = Text("PASS" if good else "FAIL", "bold green" if good else "bold red")
+def _column(subject: dict[str, Any]) -> str:
+    return f"xloss {subject['library']}" if subject["kind"] == "xloss" else group(subject)
+
+
+def _verdict(record: Record, width: int) -> Iterator[tuple[str, str]]:
+    stale, missing, told = record["deviations"]["stale"], record["missing"], facts(record)
+    yield from ((f"STALE DEVIATION {line}", "bold red") for line in stale)
+    if missing:
+        yield "Not on this machine", "bold"
+        yield from plain([f"  {line}" for line in missing])
+    if stale or missing:
+        yield "", ""
     mode = " (quick: xloss conform runs every case)" if record["mode"] == "quick" else ""
-    line = f"  {verdict(record)}, in {record['seconds']:.0f} s{mode}"
-    console.print(Text.assemble(head, line), soft_wrap=True)
-    about = [f"xloss {record['xloss']}", f"Python {machine['python']}"]
-    about += [machine["processor"] or machine["platform"], f"{machine['cores']} cores"]
-    console.print(Text(f"      {', '.join(about)}", "dim"), soft_wrap=True)
+    head, style = ("PASS", "bold green") if record["ok"] else ("FAIL", "bold red")
+    yield f"{head}  {verdict(record)}, in {record['seconds']:.0f} s{mode}", style
+    yield from ((f"      {told[name]}", "dim") for name in ("machine", "versions"))

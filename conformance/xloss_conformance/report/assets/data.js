@@ -21,7 +21,7 @@ const numbers = (text) => {
   return found;
 };
 const cells = {
-  ulp: { value: numbers(data.cells.value), grad: numbers(data.cells.grad) },
+  ulp: { value: numbers(data.cells.value_ulp), grad: numbers(data.cells.grad_ulp) },
   share: { value: numbers(data.cells.value_share), grad: numbers(data.cells.grad_share) },
   note: data.cells.note.split(","),
   status: (i, j) => STATUS[data.cells.status[i * width + j]],
@@ -138,21 +138,13 @@ function details() {
     const packed = atob(byId("details").textContent);
     const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-    const lines = (await new Response(stream).text()).split("\n");
-    return { common: JSON.parse(lines[0]), lines };
+    return (await new Response(stream).text()).split("\n");
   })();
   return unpacking;
 }
 
 async function detail(i, j) {
-  const { common, lines } = await details();
-  const { setup, texts, cells: packed } = JSON.parse(lines[i + 1]);
-  const [call, got, want, findings] = packed[j];
-  const side = (at) => Object.entries(texts[at]).map(([key, text]) => [key, texts[text]]);
-  return {
-    setup, got: side(got), want: side(want),
-    call: common.calls[call].map((line) => common.lines[line]).join("\n"),
-    findings: texts[findings].map(([rule, said, off, at, given, right]) =>
-      ({ rule, said, off, at, given, right })),
-  };
+  const { setup, texts, cells: packed } = JSON.parse((await details())[i]);
+  const [findings, got, want, call] = packed[j].map((at) => texts[at]);
+  return { setup, findings, got: Object.entries(got), want: Object.entries(want), call };
 }

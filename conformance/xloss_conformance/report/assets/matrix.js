@@ -107,7 +107,7 @@ function section(family, list) {
 }
 
 function caseRow(i) {
-  const reason = data.cells.reasons[cases[i].reason];
+  const reason = cases[i].reason;
   const made = row(h("th", { role: "rowheader", scope: "row", tabindex: -1, title: reason }, cases[i].label), [i]);
   made.dataset.case = i;
   return made;

@@ -30,11 +30,11 @@ function compared(want, got) {
 function findings(found) {
   const number = (x) => (x === null || x === undefined ? "none" : String(x));
   return h("ul", { class: "findings" }, found.map((one) => h("li", {},
-    h("b", {}, one.rule), `: ${one.said}`,
+    h("b", {}, one.rule), `: ${one.detail}`,
     h("p", {}, "The rule: ", data.rules[one.rule] ?? "", ". In training: ", training[one.rule] ?? ""),
-    one.given === null && one.right === null ? null : h("p", {},
+    one.got === null && one.want === null ? null : h("p", {},
       one.at && one.at.length ? ["at ", h("code", {}, `[${one.at.join(", ")}]`), ": "] : "",
-      "got ", h("code", {}, number(one.given)), ", expected ", h("code", {}, number(one.right))))));
+      "got ", h("code", {}, number(one.got)), ", expected ", h("code", {}, number(one.want))))));
 }
 
 /** Put text on the clipboard, also where the page is a file and the browser forbids the new way. */
@@ -116,7 +116,7 @@ async function openPanel(i, j) {
       h("button", { type: "button", id: "close", "aria-label": "Close", onclick: () => panel.close() }, "✕")));
   panel.replaceChildren(top,
     h("p", { class: "said" }, h("span", { class: `badge ${status ?? ""}` }, sign[status] ?? "not run"), errors),
-    h("p", { class: "why" }, `${one.loss}: `, data.cells.reasons[one.reason], "."),
+    h("p", { class: "why" }, `${one.loss}: `, one.reason, "."),
     h("ul", { class: "links" }, one.see.map((address) => h("li", {}, link(address)))),
     noted(i, j) ? h("p", { class: "why", id: "note" }, h("b", {}, status === "refused" ? "Not offered: " : "Note: "), linked(noted(i, j))) : "",
     body);

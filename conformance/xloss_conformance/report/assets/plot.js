@@ -236,7 +236,7 @@ function drawPlot() {
   byId("plot").hidden = false;
   plot.series = series();
   plot.line = Math.min(plot.line, Math.max(0, visible().length - 1));
-  byId("plot-lead").textContent = `One row whose true class is ahead of the others by the gap, from the family “${plot.family}”: the further it is ahead, the surer is the model. ${data.cells.reasons[cases[plot.points[0][1]].reason]}.`;
+  byId("plot-lead").textContent = `One row whose true class is ahead of the others by the gap, from the family “${plot.family}”: the further it is ahead, the surer is the model. ${cases[plot.points[0][1]].reason}.`;
   drawLegend();
   drawNumbers();
   drawChart();

@@ -82,7 +82,7 @@ function rows(shown) {
     if (state.family && one.family !== state.family) return;
     if (state.verdict.size && !shown.some((j) => state.verdict.has(cells.status(i, j)))) return;
     if (words.length) {
-      const text = `${one.name} ${one.loss} ${data.cells.reasons[one.reason]}`.toLowerCase();
+      const text = `${one.name} ${one.loss} ${one.reason}`.toLowerCase();
       if (!words.every((word) => text.includes(word))) return;
     }
     if (!found.has(one.family)) found.set(one.family, []);
