@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from xloss_conformance.timing import Call
+from xloss_conformance.timing import Call, spread
 
 from .work import Data, Work
 
 BLOCK = 1024  # rows of logits that the matrix products hold at once, on the host
 
 
-@dataclass(frozen=True)
-class Bound:
-    """A call that does what every implementation must do, and the bytes that it moves.
-
-    With `scales`, its time counts for the bytes that the loss must move.
-    """
+class Bound(NamedTuple):
+    """What every implementation must do, as a call, and the bytes that its time counts for."""
 
     call: Call
     moves: int
-    scales: bool = False
+    share: float = 1.0  # of its time, which counts
+
+    def told(self, name: str, times: Sequence[float]) -> dict[str, Any]:
+        """Return it as the record has it."""
+        taken = spread([seconds * self.share for seconds in times])
+        return {"by": name, **taken, "gb_s": self.moves / taken["median_ms"] / 1e6}
 
 
 def on_host(work: Work, given: Data, threads: int) -> dict[str, Bound]:
@@ -68,8 +68,9 @@ def _products(work: Work, given: Data) -> Call:
 
 
 def of_copy(work: Work, copy: Callable[[], Any]) -> dict[str, Bound]:
-    """Return a copy of the logits, on a GPU."""
-    return {"at the speed of a copy": Bound(Call(copy), 2 * work.nbytes, True)}
+    """Return a copy of the logits, on a GPU; its time counts for the bytes that the loss moves."""
+    share = work.moved / (2 * work.nbytes)
+    return {"at the speed of a copy": Bound(Call(copy), work.moved, share)}
 
 
 def of_products(work: Work, given: Data) -> dict[str, Bound]:

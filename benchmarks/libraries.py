@@ -15,7 +15,7 @@ from xloss_conformance.bench import Missing
 from xloss_conformance.libraries import array_library
 from xloss_conformance.timing import Call
 
-from . import bounds
+from .bounds import Bound, of_copy, of_products, on_host
 from .clocks import Queue, events
 from .work import Data, Work, drawn, laid_out
 
@@ -32,16 +32,14 @@ class Library:
     def __init__(self, device: str = HOST, threads: int = 1) -> None:
         self.device, self.threads, self.on_gpu = device, threads, device == GPU
         self.adapter = array_library(GPU if self.on_gpu and self.name == "torch" else self.name)
-
-    def arrays(self, given: Data) -> Data:
-        """Return NumPy's arrays as this library's, on the device."""
-        return Data(*(a if a is None else self.adapter.array(a) for a in given))
+        self.module: Any = self.adapter.module
 
     def given(self, work: Work) -> Data:
         """Return the arguments of a call."""
-        if self.on_gpu:  # where rows are repeated there, few bytes go through the bus
-            return laid_out(work, self.arrays(drawn(work)))
-        return self.arrays(_on_host(work.data))
+        some = drawn(work) if self.on_gpu else _on_host(work.data)
+        made = Data(*(a if a is None else self.adapter.array(a) for a in some))
+        # Where rows are repeated on the GPU, few bytes go through the bus.
+        return laid_out(work, made) if self.on_gpu else made
 
     def clock(self, launches: bool = False) -> Any:
         """Return the clock; with `launches` one of what a call costs the host."""
@@ -54,9 +52,15 @@ class Library:
     def queue(self) -> Queue:
         return Queue()
 
-    def bounds(self, work: Work, given: Data) -> dict[str, bounds.Bound]:
+    def bounds(self, work: Work, given: Data) -> dict[str, Bound]:
         """Return what any implementation must do: read the logits, or multiply matrices."""
-        return bounds.on_host(work, given, self.threads) if self.device == HOST else {}
+        if self.device == HOST:
+            return on_host(work, given, self.threads)
+        return of_products(work, given) if work.features else self.copies(work, given)
+
+    def copies(self, work: Work, given: Data) -> dict[str, Bound]:
+        """Return a copy of the logits on a GPU."""
+        return {}
 
     def wait(self) -> None:
         """Wait for what is queued up."""
@@ -83,77 +87,56 @@ class Torch(Library):
     call = staticmethod(timing.on_torch)
 
     def __init__(self, device: str = HOST, threads: int = 1) -> None:
-        import torch
-
         super().__init__(device, threads)
-        self.where = torch.device(GPU if self.on_gpu else "cpu")
         if device == HOST:
-            torch.set_num_threads(threads)
+            self.module.set_num_threads(threads)
 
     def given(self, work: Work) -> Data:
         return self._linear(work) if self.on_gpu and work.features else super().given(work)
 
     def _linear(self, work: Work) -> Data:
         """Draw a linear layer on the GPU, which takes the host many seconds."""
-        import torch
-
-        rng = torch.Generator(self.where).manual_seed(0)
-        kind = getattr(torch, work.dtype)
+        torch, (rows, classes) = self.module, work.shape
+        rng = torch.Generator(GPU).manual_seed(0)
 
         def normal(count: int, scale: float) -> Any:
-            shape = count, work.features
-            return (torch.randn(shape, generator=rng, device=self.where) * scale).to(kind)
+            made = torch.randn((count, work.features), generator=rng, device=GPU) * scale
+            return made.to(getattr(torch, work.dtype))
 
-        rows, classes = work.shape
         x, weight = normal(rows, 1.0), normal(classes, 3 * work.features**-0.5)
-        y = torch.randint(classes, (rows,), generator=rng, device=self.where)
-        return Data(x, y, weight)
+        return Data(x, torch.randint(classes, (rows,), generator=rng, device=GPU), weight)
 
     def queue(self) -> Queue:
         """Return a clock of the GPU's events; a rehearsal has none, and reads the host's."""
         if not self.on_gpu:
             return super().queue()
-        import torch
-
-        event: Any = torch.cuda.Event
-        marks = [event(enable_timing=True) for _ in range(2)]
+        marks = [self.module.cuda.Event(enable_timing=True) for _ in range(2)]
         return events(marks, lambda start, end: start.elapsed_time(end))
 
-    def bounds(self, work: Work, given: Data) -> dict[str, bounds.Bound]:
-        if self.device == HOST:
-            return super().bounds(work, given)
-        import torch
-
-        if work.features:
-            return bounds.of_products(work, given)
-        to = torch.empty_like(given.x)
-        return bounds.of_copy(work, lambda: to.copy_(given.x))
+    def copies(self, work: Work, given: Data) -> dict[str, Bound]:
+        to = self.module.empty_like(given.x)
+        return of_copy(work, lambda: to.copy_(given.x))
 
     def wait(self) -> None:
-        import torch
-
         if self.on_gpu:
-            torch.cuda.synchronize()
+            self.module.cuda.synchronize()
 
     def fresh(self) -> None:
-        import torch
-
-        torch.compiler.reset()  # beyond some shapes it would run eagerly
+        self.module.compiler.reset()  # beyond some shapes it would run eagerly
         if self.on_gpu:
-            torch.cuda.empty_cache()
+            self.module.cuda.empty_cache()
 
     def peak(self, call: Call) -> int | None:
-        import torch
-
         if not self.on_gpu:
             return None
+        cuda = self.module.cuda
         call.before()
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
+        cuda.synchronize()
+        before = cuda.memory_allocated()
+        cuda.reset_peak_memory_stats()
         call.run()
-        torch.cuda.synchronize()
-        most = torch.cuda.max_memory_allocated()
+        cuda.synchronize()
+        most = cuda.max_memory_allocated()
         call.before()
         return int(most - before)
 
@@ -163,22 +146,19 @@ class Cupy(Library):
 
     name = "cupy"
 
-    def given(self, work: Work) -> Data:
-        return laid_out(work, self.arrays(drawn(work)))
-
     def queue(self) -> Queue:
-        marks = [self.adapter.module.cuda.Event() for _ in range(2)]
-        return events(marks, self.adapter.module.cuda.get_elapsed_time)
+        marks = [self.module.cuda.Event() for _ in range(2)]
+        return events(marks, self.module.cuda.get_elapsed_time)
 
-    def bounds(self, work: Work, given: Data) -> dict[str, bounds.Bound]:
-        to = self.adapter.module.empty_like(given.x)
-        return bounds.of_copy(work, lambda: self.adapter.module.copyto(to, given.x))
+    def copies(self, work: Work, given: Data) -> dict[str, Bound]:
+        to = self.module.empty_like(given.x)
+        return of_copy(work, lambda: self.module.copyto(to, given.x))
 
     def wait(self) -> None:
-        self.adapter.module.cuda.get_current_stream().synchronize()
+        self.module.cuda.get_current_stream().synchronize()
 
     def fresh(self) -> None:
-        self.adapter.module.get_default_memory_pool().free_all_blocks()
+        self.module.get_default_memory_pool().free_all_blocks()
 
 
 class Jax(Library):
@@ -188,18 +168,14 @@ class Jax(Library):
 
     def __init__(self, device: str = HOST, threads: int = 1) -> None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else it takes 3/4 of it
-        import jax
-
         super().__init__(device, threads)
         self.call = partial(timing.on_jax, waits=device == HOST)
-        if self.on_gpu and jax.default_backend() != "gpu":
+        if self.on_gpu and self.module.default_backend() != "gpu":
             raise Missing("jax: JAX finds no GPU: a machine with one, and jax's CUDA plugin")
 
     def queue(self) -> Queue:
         """Return the host's clock around calls that are queued up, and waited for in the end."""
-        import jax
-
-        wait: Any = jax.block_until_ready
+        wait = self.module.block_until_ready
         # Each that is queued up holds a gradient of its own.
         return Queue(settle=wait, finish=wait, runs=8)
 
