@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 
 import made_record
+from made_record import DOCS
 from xloss_conformance.report.markdown import markdown
 from xloss_conformance.report.pack import pack, unpack
 from xloss_conformance.report.page import page
 from xloss_conformance.report.publish import AGAIN, PICTURES, RECORD, document, main, read
-
-DOCS = Path(__file__).parents[1] / "docs"
 
 
 def record_of(html: str) -> made_record.Record:
