@@ -1,26 +1,91 @@
 """What a library does for its contenders: arrays, by the suite's adapters, calls, times and bounds.
 
-On the host one clock is read for all; on a GPU, or where that is rehearsed, a library's own.
+On the host one clock is read for all; on a GPU, or where that is rehearsed, a library's own. The
+bounds are what any implementation must do: read the logits once, or multiply matrices.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from xloss_conformance import timing
 from xloss_conformance.bench import Missing
 from xloss_conformance.libraries import array_library
-from xloss_conformance.timing import Call
+from xloss_conformance.timing import Call, spread
 
-from .bounds import Bound, of_copy, of_products, on_host
 from .clocks import Queue, events
 from .work import Data, Work, drawn, laid_out
 
 HOST, GPU, REHEARSAL = "host", "cuda", "cpu"  # where a run is
 HOST_RUNS = 100  # calls in a row, so few that no queue of launches fills
+BLOCK = 1024  # rows of logits that the matrix products hold at once, on the host
+
+
+class Bound(NamedTuple):
+    """What every implementation must do, as a call, and the bytes that its time counts for."""
+
+    call: Call
+    moves: int
+    share: float = 1.0  # of its time, which counts
+
+    def told(self, name: str, times: Sequence[float]) -> dict[str, Any]:
+        """Return it as the record has it."""
+        taken = spread([seconds * self.share for seconds in times])
+        return {"by": name, **taken, "gb_s": self.moves / taken["median_ms"] / 1e6}
+
+
+def _reading(work: Work, given: Data, threads: int) -> dict[str, Bound]:
+    """Return calls that read the logits once; of a linear layer its products, by blocks."""
+    has_torch = find_spec("torch") is not None
+    if work.features:
+        products = f"torch.matmul, {BLOCK} rows at a time"
+        return {products: Bound(_products(work, given, BLOCK), work.nbytes)} if has_torch else {}
+    values = np.ones(max(threads, work.nbytes // 4), np.float32)
+    parts = np.array_split(values, threads)
+    pool = ThreadPoolExecutor(threads)
+    read = {f"numpy.max, {threads} threads": Call(lambda: max(map(float, pool.map(np.max, parts))))}
+    if has_torch:
+        import torch
+
+        tensor = torch.from_numpy(values)
+        read[f"torch.sum, {threads} threads"] = Call(lambda: torch.sum(tensor))
+    return {name: Bound(call, work.nbytes) for name, call in read.items()}
+
+
+def _products(work: Work, given: Data, block: int) -> Call:
+    """Return the products that the linear loss and its gradients stand on, `block` rows a time."""
+    import torch
+
+    x, weight = torch.as_tensor(given.x), torch.as_tensor(given.weight)
+    logits = x.new_empty((min(block, len(x)), len(weight)))
+
+    def run() -> Any:
+        to_x, to_weight = torch.empty_like(x), torch.empty_like(weight)
+        for at in range(0, len(x), block):
+            part = x[at : at + block]
+            z = torch.matmul(part, weight.T, out=logits[: len(part)])
+            if work.gradient:
+                torch.matmul(z, weight, out=to_x[at : at + block])
+                to_weight.addmm_(z.T, part, beta=min(at, 1))
+        return to_x, to_weight
+
+    return Call(run)
+
+
+def _copy(work: Work, copy: Callable[[], Any]) -> dict[str, Bound]:
+    """Return a copy of the logits, on a GPU; its time counts for the bytes that the loss moves."""
+    share = work.moved / (2 * work.nbytes)
+    return {"at the speed of a copy": Bound(Call(copy), work.moved, share)}
+
+
+# ---- Libraries -----------------------------------------------------------------------------------
 
 
 class Library:
@@ -55,8 +120,11 @@ class Library:
     def bounds(self, work: Work, given: Data) -> dict[str, Bound]:
         """Return what any implementation must do: read the logits, or multiply matrices."""
         if self.device == HOST:
-            return on_host(work, given, self.threads)
-        return of_products(work, given) if work.features else self.copies(work, given)
+            return _reading(work, given, self.threads)
+        if work.features:
+            products = _products(work, given, len(given.x))
+            return {"the three products alone": Bound(products, work.moved)}
+        return self.copies(work, given)
 
     def copies(self, work: Work, given: Data) -> dict[str, Bound]:
         """Return a copy of the logits on a GPU."""
@@ -115,7 +183,7 @@ class Torch(Library):
 
     def copies(self, work: Work, given: Data) -> dict[str, Bound]:
         to = self.module.empty_like(given.x)
-        return of_copy(work, lambda: to.copy_(given.x))
+        return _copy(work, lambda: to.copy_(given.x))
 
     def wait(self) -> None:
         if self.on_gpu:
@@ -152,7 +220,7 @@ class Cupy(Library):
 
     def copies(self, work: Work, given: Data) -> dict[str, Bound]:
         to = self.module.empty_like(given.x)
-        return of_copy(work, lambda: self.module.copyto(to, given.x))
+        return _copy(work, lambda: self.module.copyto(to, given.x))
 
     def wait(self) -> None:
         self.module.cuda.get_current_stream().synchronize()
