@@ -1,13 +1,12 @@
 """Conventions: what peers say of themselves is so, and nothing that is wrong passes for one.
 
-Every option is handed to the real peers, which then answer rightly. Every `differs` is shown to be
-needed: the real peer fails the case where it is left out.
+Every option is handed to the real peers, which then answer rightly. Every `differs` and every
+refusal is shown to be needed: the real peer fails the case where it is left out.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +34,7 @@ from by_hand import (
 from xloss_conformance.candidates import PEERS, Peer, here
 from xloss_conformance.cases import catalogue
 from xloss_conformance.judge import judge
-from xloss_conformance.model import BINARY, Case, Differs
+from xloss_conformance.model import BINARY, Case, Differs, Missing
 
 pytestmark = needs_all
 
@@ -108,54 +107,67 @@ def test_an_option_is_handed_over_or_is_no_parameter_of_the_peers_own_function(n
 
 
 @dataclass(frozen=True)
-class Strict(Peer):
-    """A peer that may not differ by its own definition."""
+class Blunt(Peer):
+    """A peer that refuses nothing, and may not differ by its own definition."""
+
+    def refuses(self, case: Case) -> str | None:
+        return None
 
     def differs(self, case: Case) -> Differs | None:
         return None
 
 
 # Those by hand are of definitions that the catalogue has no case of that a peer would pass.
-ZERO_ONE = (np.array([0.0, 0.5]), np.array([1.0, 0]), BCE)
-NEVER = (np.array([[0.0, 1.0], [0.5, 0.5]]), np.array([0, 1]), "log_loss")
-BY_HAND = [made(Z, UNEVEN), made(*ZERO_ONE), made(*NEVER)]
+BY_HAND = [
+    made(Z, UNEVEN),
+    made(np.array([0.0, 0.5]), np.array([1.0, 0]), BCE),
+    made(np.array([[0.0, 1.0], [0.5, 0.5]]), np.array([0, 1]), "log_loss"),
+    made(Z.T, SOFT.T, axis=0, label_smoothing=0.5, reduction="none"),
+]
 ALL = [*BY_HAND, *(c for c in catalogue() if "float32" in c.dtypes and not c.on_demand)]
 QUICK_FIRST = sorted((c for c in ALL if c.error is None), key=lambda case: not case.quick)
-# SciPy takes probabilities; where it is not refused for that, their rounding is within the budget.
+CERTAIN = "takes probabilities, whose logarithm near 1 is mostly their rounding"
 WITHIN = {"takes probabilities"}
-
-
 DEFINITIONS = {
-    "torch": [
-        "over nothing",
-        "over the rows",
-        "ε/C",
-        "over the elements",
-        "a logarithm is",
-        "batchmean",
-    ],
-    "keras": ["divides by the rows", "ε/C", "by their sum", "clips probabilities", "clips both"],
-    "optax": ["over nothing", "over the rows", "ε/C"],
-    "sklearn": ["clips"],
-    "scipy": ["over the rows", "0/0"],
-    "tensorflow": ["0/0"],
+    "torch": {
+        *("over nothing", "over the rows", "ε/C", "over the elements", "a logarithm is"),
+        *("batchmean", "class indices alone", "labels of int64", "always a number", "rejects"),
+    },
+    "keras": {
+        *("divides by the rows", "ε/C", "by their sum", "clips probabilities", "clips both"),
+        *("smooths by the size", "is a number", "one-hot targets", CERTAIN),
+    },
+    "optax": {"over nothing", "over the rows", "ε/C"},
+    "sklearn": {"clips", "no probabilities", "one axis", "at least", "rejects", "no loss a row"},
+    "scipy": {"over the rows", "0/0", "is negative", CERTAIN},
+    "tensorflow": {"0/0"},
 }
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_a_peer_is_right_by_each_of_its_definitions_and_not_by_ours(name: str) -> None:
+def test_a_peer_refuses_and_differs_where_it_has_to(name: str) -> None:
+    """It fails what it refuses, asked all the same; it passes by its own definitions, not by ours.
+
+    Each in a case at least. SciPy is asked the probabilities that it takes, and is within the
+    budget without: those near 1 it refuses.
+    """
     subject = peer(name)
-    ours = Strict(**vars(subject))
+    blunt = Blunt(**vars(subject))
     needed: dict[str, bool] = {}
     for case in QUICK_FIRST:
-        theirs = None if subject.refuses(case) else subject.differs(case)
-        if theirs and theirs.note and not needed.get(theirs.note):
+        try:
+            subject.of(case)
+        except (KeyError, Missing):  # it has no such loss, or in a package that is not here
+            continue
+        refused = subject.refuses(case)
+        note = refused or getattr(subject.differs(case), "note", "")
+        if note and not note.endswith(" arrays") and not needed.get(note):
             verdict = judge(subject, case)
-            assert theirs.note in verdict.note
-            right = verdict.status == "pass"
-            needed[theirs.note] = right and judge(ours, case).status == "fail"
+            assert note in verdict.note
+            right = bool(refused) or verdict.status == "pass"
+            needed[note] = right and judge(blunt, case).status == "fail"
     assert {note for note, is_needed in needed.items() if not is_needed} <= WITHIN
-    assert [said for said in DEFINITIONS[name] if said not in "; ".join(needed)] == []
+    assert {said for said in DEFINITIONS[name] if said not in "; ".join(needed)} == set()
 
 
 HEADSTRONG = made(np.array([[20.0, 0.0, -1.0]]), np.array([0]))
@@ -188,61 +200,3 @@ def test_what_is_wrong_is_no_convention(name: str) -> None:
     verdict = judge(peer(name.partition(":")[0]), case)
     assert verdict.status == "fail"
     assert rule in {finding.rule for finding in verdict.findings}
-
-
-# ---- Refusals: their own functions, called directly, have no such thing -------------------------
-
-Refused = list[tuple[Case, Callable[[], Any]]]  # what is refused, and the call all the same
-
-
-def _torch() -> Refused:
-    import torch
-    import torch.nn.functional as F
-
-    z, y, wide, t, soft = (torch.tensor(v) for v in (Z, LABELS, P * 3, BITS, SOFT))
-    never: Any = None
-    wide_labels = made(Z, LABELS.astype(np.uint64))
-    return [
-        (made(Z, LABELS, ignore_index=None), lambda: F.cross_entropy(z, y, ignore_index=never)),
-        (made(LOG_P, SOFT, "nll_loss"), lambda: F.nll_loss(z, soft)),
-        (wide_labels, lambda: F.cross_entropy(z, y.to(torch.uint64))),
-        (made(P * 3, BITS, BCE), lambda: F.binary_cross_entropy(wide, t)),
-    ]
-
-
-def _sklearn() -> Refused:
-    from sklearn._loss import HalfMultinomialLoss
-    from sklearn.metrics import log_loss as loss
-
-    def of(p: Any, t: Any) -> Case:
-        return made(p, t, "log_loss")
-
-    cubes, multinomial = Z.reshape(2, 2, 3), HalfMultinomialLoss(n_classes=3)
-    return [
-        (of(P, SOFT), lambda: loss(SOFT, P)),
-        (of(P * 3, LABELS), lambda: loss(LABELS, P * 3, labels=[0, 1, 2])),
-        (of(EMPTY, np.zeros(0, int)), lambda: loss([], P[:0], labels=[0, 1, 2])),
-        (made(cubes, LABELS.reshape(2, 2)), lambda: multinomial.loss(np.zeros((2, 2)), cubes)),
-    ]
-
-
-@pytest.mark.parametrize(("name", "refused"), [("torch", _torch), ("sklearn", _sklearn)])
-def test_what_is_refused_fails_when_called_all_the_same(
-    name: str, refused: Callable[[], Refused]
-) -> None:
-    for case, call in refused():
-        assert peer(name).refuses(case) is not None
-        with pytest.raises((TypeError, ValueError, RuntimeError)):
-            call()
-
-
-def test_keras_has_reasons_to_keep_classes_on_the_last_axis() -> None:
-    subject = peer("keras")  # which says what it runs on, before it is imported
-    import keras
-
-    case = made(Z.T, SOFT.T, axis=0, label_smoothing=0.5, reduction="none")
-    assert str(subject.refuses(case)).startswith("smooths by the size of the last axis")
-    function = keras.losses.categorical_crossentropy
-    own = {"from_logits": True, "label_smoothing": 0.5}
-    turned, plain = function(SOFT.T, Z.T, axis=0, **own), function(SOFT, Z, **own)
-    assert not np.allclose(np.asarray(turned), np.asarray(plain), rtol=0.01)
