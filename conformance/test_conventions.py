@@ -19,7 +19,6 @@ from by_hand import (
     BCE_LOGITS,
     BITS,
     CLASS_WEIGHT,
-    EMPTY,
     LABELS,
     LOG_P,
     ROW_WEIGHT,
@@ -31,8 +30,8 @@ from by_hand import (
     needs_all,
     peer,
 )
+from xloss_conformance import cases
 from xloss_conformance.candidates import PEERS, Peer, here
-from xloss_conformance.cases import catalogue
 from xloss_conformance.judge import judge
 from xloss_conformance.model import BINARY, Case, Differs, Missing
 
@@ -124,7 +123,7 @@ BY_HAND = [
     made(np.array([[0.0, 1.0], [0.5, 0.5]]), np.array([0, 1]), "log_loss"),
     made(Z.T, SOFT.T, axis=0, label_smoothing=0.5, reduction="none"),
 ]
-ALL = [*BY_HAND, *(c for c in catalogue() if "float32" in c.dtypes and not c.on_demand)]
+ALL = [*BY_HAND, *(c for c in cases.catalogue() if "float32" in c.dtypes and not c.on_demand)]
 QUICK_FIRST = sorted((c for c in ALL if c.error is None), key=lambda case: not case.quick)
 CERTAIN = "takes probabilities, whose logarithm near 1 is mostly their rounding"
 WITHIN = {"takes probabilities"}
@@ -170,33 +169,25 @@ def test_a_peer_refuses_and_differs_where_it_has_to(name: str) -> None:
     assert {said for said in DEFINITIONS[name] if said not in "; ".join(needed)} == set()
 
 
-HEADSTRONG = made(np.array([[20.0, 0.0, -1.0]]), np.array([0]))
-MASKED = np.where(np.eye(3, dtype=bool)[[0, 0, 0, 0]], -np.inf, Z)
-NAN_ROW = np.where(np.arange(4)[:, None] == 1, np.nan, Z)
-HOT = made(MASKED, np.eye(3)[[1, 2, 1, 2]])
-PLAIN = np.array([1, 2, 1, 2])
-NO_LABELS = np.zeros(0, int)
-SURE = np.array([0])
-WEIGHT_0 = np.array([1.0, 0, 1, 1])
-NO_CONVENTION = {
-    **{f"{name}: lost digits": (HEADSTRONG, "value") for name in PEERS},
-    **{f"{name}: 0 log 0": (HOT, "value") for name in ("torch", "optax", "tensorflow", "scipy")},
-    "torch: smoothing over a masked class": (made(MASKED, PLAIN, label_smoothing=0.1), "value"),
-    "torch: NaN of an ignored row": (made(NAN_ROW, np.array([0, -100, 1, 2])), "nothing"),
-    "keras: NaN under a weight of 0": (made(NAN_ROW, LABELS, sample_weight=WEIGHT_0), "nothing"),
-    "keras: no row": (made(EMPTY, NO_LABELS), "shape"),
-    "keras: a masked class": (made(MASKED, PLAIN), "value"),
-    "optax: a negative label": (made(Z, np.array([2, -1, 1, 1])), "value"),
-    "optax: the offset": (made(Z + 60000, LABELS), "value"),
-    "sklearn: a masked class": (made(np.array([[np.inf, 0, 0]]), SURE), "value"),
+WRONG = {
+    ("tail/gap 17", "value"): PEERS,
+    ("masks/soft", "value"): ("torch", "optax", "tensorflow", "scipy"),
+    ("masks/index", "value"): ("keras",),  # on JAX it multiplies by one-hot rows
+    ("masks/smoothed", "value"): ("torch",),
+    ("absent/ignored, NaN", "nothing"): ("torch",),
+    ("absent/sample weight 0, NaN", "nothing"): ("keras", "sklearn"),
+    ("empty/mean", "shape"): ("keras",),
+    ("labels/-1 as int16", "value"): ("optax", "sklearn"),
+    ("offsets/1000", "value"): ("optax", "sklearn"),
+    ("infinities/one, the label on it", "value"): ("sklearn",),
 }
 
 
-@pytest.mark.parametrize("name", NO_CONVENTION)
-def test_what_is_wrong_is_no_convention(name: str) -> None:
-    case, rule = NO_CONVENTION[name]
-    if name == "keras: a masked class" and peer("keras").library != "jax":
-        pytest.skip("Keras gathers on PyTorch; on JAX it multiplies by one-hot rows")
-    verdict = judge(peer(name.partition(":")[0]), case)
+@pytest.mark.parametrize(("one", "name"), [(one, name) for one in WRONG for name in WRONG[one]])
+def test_what_is_wrong_is_no_convention(one: tuple[str, str], name: str) -> None:
+    subject, (asked, rule) = peer(name), one
+    if name == "keras" and asked == "masks/index" and subject.library != "jax":
+        pytest.skip("Keras gathers on PyTorch")
+    verdict = judge(subject, cases.case(asked))
     assert verdict.status == "fail"
     assert rule in {finding.rule for finding in verdict.findings}
