@@ -110,8 +110,6 @@ def ours(work: Work) -> Callable[..., Any]:
 
 def _closed_form(work: Work, given: Data, where: Any) -> Call:
     """Return value_and_grad, which takes the function itself and no partial of it."""
-    if work.dtype == "bfloat16" and where.call is timing.on_numpy:
-        raise NotOffered("timed on PyTorch's bfloat16")
     options = {} if work.axis == -1 else {"axis": work.axis}
     loss = xloss.linear_cross_entropy if work.features else xloss.cross_entropy
     call = timing.on_numpy(loss, given.arguments, work.leaves, partial(read, work), **options)
@@ -155,8 +153,6 @@ def torch_loss(work: Work) -> Callable[..., Any]:
     import torch
 
     loss: Callable[..., Any] = torch.nn.functional.cross_entropy
-    if work.axis % len(work.shape) != min(1, len(work.shape) - 1):
-        raise NotOffered("takes classes on axis 1")
     linear = torch.nn.functional.linear
     return (lambda x, weight, y: loss(linear(x, weight), y)) if work.features else loss
 
@@ -165,8 +161,8 @@ def _torch_linear(work: Work, chunked: bool = False) -> Callable[..., Any]:
     import torch
 
     own = getattr(torch.nn.functional, "linear_cross_entropy", None)
-    if own is None or not work.features:
-        raise NotOffered("is for linear_cross_entropy, from PyTorch 2.13 on")
+    if own is None:
+        raise NotOffered("is of PyTorch 2.13")
     options: Any = {"options": torch.nn.LinearCrossEntropyOptions()} if chunked else {}
     return partial(own, **options)
 
@@ -176,26 +172,19 @@ def _optax(work: Work) -> Callable[..., Any]:
     return (lambda x, weight, y: loss(x @ weight.T, y)) if work.features else loss
 
 
-def _last_axis(loss: Callable[[], Callable[..., Any]]) -> LossOf:
-    """Return a loss that takes classes on the last axis alone, and no linear layer."""
+def _tensorflow(work: Work) -> Callable[..., Any]:
+    return timing.tensorflow_loss()
 
-    def made(work: Work) -> Callable[..., Any]:
-        if work.features or work.axis % len(work.shape) != len(work.shape) - 1:
-            raise NotOffered("takes logits with the classes on the last axis")
-        return loss()
 
-    return made
+def _keras(work: Work) -> Callable[..., Any]:
+    return timing.keras_loss()
 
 
 def _sklearn(work: Work, given: Data, where: Any) -> Call:
-    if work.features or len(work.shape) != 2 or work.dtype not in ("float32", "float64"):
-        raise NotOffered("takes two axes of float32 or float64, rows in the first")
     return timing.on_sklearn(given.x, given.y, work.gradient, where.threads, partial(read, work))
 
 
 def _scipy(work: Work, given: Data, where: Any) -> Call:
-    if work.features or work.dtype == "bfloat16":
-        raise NotOffered("has no linear_cross_entropy, and no bfloat16")
     return timing.on_scipy(given.x, given.y, work.gradient, work.axis)
 
 
@@ -264,7 +253,6 @@ def _liger(work: Work, given: Data, where: Any) -> Call:
 
 
 _compiled, _ours = calling(compiled(ours)), calling(ours)
-_tensorflow = _last_axis(timing.tensorflow_loss)
 HOW: dict[str, Prepare] = {
     "xloss numpy": _closed_form,
     "xloss numpy, generic": on_engine(_closed_form, "generic"),
@@ -286,7 +274,7 @@ HOW: dict[str, Prepare] = {
     "Liger": _liger,
     "cupy by hand": cupy_by_hand,
     "optax": calling(_optax),
-    "keras": calling(_last_axis(timing.keras_loss)),
+    "keras": calling(_keras),
     "tensorflow": calling(_tensorflow),
     "tf.function": calling(_tensorflow, graph=True),
     "sklearn": _sklearn,

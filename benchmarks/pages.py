@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import product
+from itertools import groupby, product
 from typing import Any
 
 from xloss_conformance.report.markdown import text
@@ -14,6 +14,7 @@ from .plan import TABLES
 from .targets import beyond, verdict
 
 Record = dict[str, Any]
+Cells = Sequence[str]
 WORDS = tables.load("words")
 NONE = "not measured"
 WAYS = {"forward": "value", "gradient": "value and gradient"}
@@ -78,18 +79,23 @@ def _targets(record: Record) -> Iterator[str]:
         [text(t["work"]), text(t["subject"]), figures.against(t), figures.reached(t)]
         for t in sorted(record["targets"], key=lambda t: bool(t["met"]))
     ]
+    yield from _section("Targets", "targets", ["call", "contender", "beside", ""], rows)
+
+
+def _section(title: str, words: str, head: Sequence[str], rows: Sequence[Cells]) -> Iterator[str]:
+    """Give a table under its title, and what is said of it; nothing where it has no row."""
     if rows:
-        yield "## Targets"
-        yield WORDS["targets"]
-        yield table(["call", "contender", "beside", ""], rows)
+        yield f"## {title}"
+        yield WORDS[words]
+        yield table(head, rows)
 
 
 # ---- On the host --------------------------------------------------------------------------------
 
 
 def _milliseconds(record: Record) -> Iterator[str]:
-    for op in dict.fromkeys(work["op"] for work in record["works"]):
-        works = [work for work in record["works"] if work["op"] == op]
+    for op, found in groupby(record["works"], lambda work: work["op"]):
+        works = list(found)
         yield f"## {WORDS['ops'][op]}"
         yield "Milliseconds:"
         yield _by_contender(works)
@@ -142,15 +148,12 @@ def _memory(record: Record) -> Iterator[str]:
 
 
 def _first(record: Record) -> Iterator[str]:
-    if record["first_call"]:
-        yield "## The first call"
-        yield WORDS["first"]
-        rows = []
-        for e in record["first_call"]:
-            ms = (e["first_ms"], e["second_ms"])
-            said = [text(e["reason"]) if t is None else digits(t) for t in ms]
-            rows.append([text(e["contender"]), e["caches"], *said])
-        yield table(["", "caches", "first, ms", "second, ms"], rows)
+    rows = []
+    for e in record["first_call"]:
+        ms = (e["first_ms"], e["second_ms"])
+        said = [text(e["reason"]) if t is None else digits(t) for t in ms]
+        rows.append([text(e["contender"]), e["caches"], *said])
+    yield from _section("The first call", "first", ["", "caches", "first, ms", "second, ms"], rows)
     for entry in record["imports"]:
         yield f"`import xloss` adds {digits(entry['import_ms'])} ms to `import numpy`."
 
@@ -221,10 +224,7 @@ def _host(record: Record) -> Iterator[str]:
         for work, run in _runs(record)
         if work["op"] == "host"
     ]
-    if rows:
-        yield "## Time of the host"
-        yield WORDS["host_time"]
-        yield table(["", "", "median µs", "least"], rows)
+    yield from _section("Time of the host", "host_time", ["", "", "median µs", "least"], rows)
 
 
 # ---- Calls that replace several ------------------------------------------------------------------
@@ -261,10 +261,8 @@ def _errors(record: Record) -> Iterator[str]:
         for (who, dtype), row in worst.items()
         if row["value_ulp"] is not None
     ]
-    if rows:
-        yield "## Beside the exact answer"
-        yield WORDS["errors"]
-        yield table(["", "dtype", "value", "gradient", "tail"], rows)
+    head = ["", "dtype", "value", "gradient", "tail"]
+    yield from _section("Beside the exact answer", "errors", head, rows)
 
 
 def _size(error: float | None) -> float:

@@ -115,8 +115,8 @@ def _on_gpu(plan: Plan) -> Iterator[Job]:
         until = began + seconds * (share + 0.05)
         return Job(task, {"device": device, **arguments}, cores(), until=until)
 
-    yield job("ahead:facts", 0.2)
-    yield job("ahead:compile_ahead", 0.3, calls=first_calls(plan))
+    yield job("tasks:facts", 0.2)
+    yield job("tasks:compile_ahead", 0.3, calls=first_calls(plan))
     for process, share in TABLES["processes"].items():
         rows = [row for row in TABLES["gpu"] if row["process"] == process]
         groups = [group for row in rows for group in plan.groups(row, GPU_PACE)]

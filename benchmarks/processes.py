@@ -74,15 +74,14 @@ def _done(job: Job, folder: Path) -> Iterator[Found]:
             if not ours.poll(left):
                 raise BenchFailed(f"{job.task}: its process was ended: it took too long")
             kind, found = ours.recv()
-            if kind == "done":
-                return
             if kind == "failed":
                 raise BenchFailed(found)
             yield kind, found
     except (EOFError, OSError):
         process.join()
-        died = f"{job.task}: its process died: exit code {process.exitcode}"
-        raise BenchFailed(died) from None
+        if process.exitcode:
+            died = f"{job.task}: its process died: exit code {process.exitcode}"
+            raise BenchFailed(died) from None
     finally:
         process.kill()
         process.join()
@@ -110,12 +109,8 @@ def _do(job: Job, out: Connection) -> None:
         task = getattr(import_module(f"{__package__}.{module}"), name)
         for found in task(threads=job.threads, **job.arguments):
             out.send(found)
-        out.send(("done", None))
     except Missing as missing:
         out.send(("missing", str(missing)))
-        out.send(("done", None))
-    except BrokenPipeError:
-        pass
     except Exception as error:  # of any library: who asked raises it, or records it
         with suppress(BrokenPipeError):
             out.send(("failed", first_line(error)))

@@ -5,24 +5,29 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
 from xloss_conformance.bench import Missing, why
-from xloss_conformance.timing import Call, NotOffered, in_turns, once, spread
+from xloss_conformance.timing import Call, in_turns, once, spread
 
-from .bounds import Bound
+from . import tables
 from .contenders import CONTENDERS, Contender, engine_of
 from .libraries import GPU, HOST, LIBRARIES, Library
 from .memory import peak
-from .processes import Found
+from .processes import Found, ends_with_parent
 from .right import Right, compared, right
 from .work import Data, Work
 
-ALLOWED = 40.0  # seconds of a contender's first calls, where a run has an end
-ALLOWED_TO = {"torch.compile": 60.0, "xloss torch.compile": 90.0}  # which is compiled twice
+Figures = dict[str, Any]
+PROCESSES = 8  # that make first calls side by side
+ROWS = 1100  # so many that no kernel for a small batch is compiled
 
 
 @dataclass(frozen=True)
@@ -38,16 +43,12 @@ class Group:
 
 @dataclass
 class Place:
-    """Where a process times: on the host or a GPU, by which compiled engine, until when."""
+    """Where a process times: on the host or a GPU."""
 
     device: str = HOST
     threads: int = 1
-    compiled: str = ""  # the engine that is told from the generic one
-    until: float = float("inf")
     libraries: dict[str, Library] = field(default_factory=dict)
     engines: dict[tuple[Any, ...], str] = field(default_factory=dict)
-    # Of each contender's first calls, which compile: who has had its allowance is left out.
-    spent: dict[str, float] = field(default_factory=dict)
 
     def library(self, one: Contender) -> Library:
         """Return whose arrays a contender takes; Missing says why there are none."""
@@ -57,10 +58,10 @@ class Place:
 
     def engine(self, one: Contender, work: Work, given: Data) -> str:
         """Return which engine computes a call of xloss: it is the same whatever the size."""
-        asked = self.compiled or ("cuda" if self.device == GPU else "cpu")
         key = one.name, work.dtype, work.axis, bool(work.features), work.gradient
         if key not in self.engines:
-            self.engines[key] = engine_of(one, work, given, self.library(one), asked)
+            compiled = "cuda" if self.device == GPU else "cpu"
+            self.engines[key] = engine_of(one, work, given, self.library(one), compiled)
         return self.engines[key]
 
 
@@ -68,24 +69,21 @@ def times(
     threads: int,
     groups: Sequence[Group],
     device: str = HOST,
-    compiled: str = "",
     until: float = float("inf"),
 ) -> Iterator[Found]:
     """Time the contenders on each work, in turns, with what bounds them."""
-    place = Place(device, threads, compiled, until)
-    here: dict[str, Contender | None] = {}
+    place = Place(device, threads)
+    here: dict[str, Contender] = {}
+    for name in dict.fromkeys(name for group in groups for name in group.names):
+        try:
+            yield "contenders", CONTENDERS[name].told()
+            place.library(CONTENDERS[name])
+            here[name] = CONTENDERS[name]
+        except Missing as missing:
+            yield "missing", str(missing)
     todo = [(group, work) for group in groups for work in group.works]
     for at, (group, work) in enumerate(todo):
-        for name in group.names:
-            if name not in here:
-                here[name] = None
-                try:
-                    yield "contenders", CONTENDERS[name].told()
-                    place.library(CONTENDERS[name])
-                    here[name] = CONTENDERS[name]
-                except Missing as missing:
-                    yield "missing", str(missing)
-        who = [one for name in group.names if (one := here[name])]
+        who = [here[name] for name in group.names if name in here]
         libraries = ", ".join(dict.fromkeys(one.arrays for one in who))
         if who and time.monotonic() > until:
             left = ", ".join(one.name for _, one in todo[at:])
@@ -116,12 +114,15 @@ def measured(
             library = place.library(one)
             library.fresh()
             given[one.arrays] = library.given(work)
-    lead = place.library(who[0])
-    calls, checks, refused = prepared(who, work, given, right(work, given[who[0].arrays]), place)
+    lead, first_given = place.library(who[0]), given[who[0].arrays]
+    calls, checks, refused = prepared(who, work, given, right(work, first_given), place)
     launches = work.op == "host"
-    bounds = {} if launches else lead.bounds(work, given[who[0].arrays])
-    reads = work.features and place.device != HOST
-    peaks = {name: lead.peak(call) for name, call in calls.items()} if reads else {}
+    bounds = {} if launches else lead.bounds(work, first_given)
+    if work.features and place.device != HOST:
+        for name, call in calls.items():
+            held = lead.peak(call)
+            # Beyond the inputs, which were there before, and their gradients.
+            checks[name]["peak_bytes"] = None if held is None else max(0, held - work.nbytes)
     lost: dict[str, Exception] = {}
     taken = in_turns(
         {**{name: of.call for name, of in bounds.items()}, **calls},
@@ -130,16 +131,27 @@ def measured(
         **pace,
     )
     refused += [{"contender": name, "reason": said(why)} for name, why in lost.items()]
-    entry = timed(work, calls, taken, bounds)
-    for run in entry["runs"]:
-        run |= checks[run["contender"]]
-        if run["contender"] in peaks:
-            held = peaks[run["contender"]]
-            # Beyond the inputs, which were there before, and their gradients.
-            run["peak_bytes"] = None if held is None else max(0, held - work.nbytes)
+    entry: Figures = {**work.told(), "refused": refused}
+    if launches:
+        entry["name"] += ", host"
     if place.device != HOST:
         entry["library"] = who[0].arrays
-    return {**entry, "refused": refused}
+    # The bound is the fastest of those that do what all must do.
+    times = [bounds[name].told(name, taken[name]) for name in taken if name in bounds]
+    entry["bound"] = min(times, key=lambda one: float(one["median_ms"]), default=None)
+    entry["runs"] = [
+        {"contender": name, "engine": calls[name].engine, **speed(work, times), **checks[name]}
+        for name, times in taken.items()
+        if name in calls
+    ]
+    return entry
+
+
+def speed(work: Work, times: Sequence[float]) -> Figures:
+    """Return the spread of a call's seconds, and how much it moves and computes in one."""
+    taken = spread(times)
+    ms = taken["median_ms"]
+    return {**taken, "gb_s": work.moved / ms / 1e6, "elements_s": work.elements / ms * 1e3}
 
 
 def prepared(
@@ -150,12 +162,7 @@ def prepared(
     checks: dict[str, dict[str, Any]] = {}
     refused = []
     for one in who:
-        began, spent = time.monotonic(), place.spent.get(one.name, 0.0)
         try:
-            if place.until < float("inf") and spent > ALLOWED_TO.get(one.name, ALLOWED):
-                raise NotOffered(f"left out: its first calls had taken {spent:.0f} s")
-            if began > place.until:
-                raise NotOffered("left out: no time was left")
             call = one.prepare(work, given[one.arrays], place.library(one))
             with call.within():
                 call.before()
@@ -166,71 +173,48 @@ def prepared(
             calls[one.name] = call
         except Exception as reason:  # a compiler that is not here, too little memory
             refused.append({"contender": one.name, "reason": said(reason)})
-        place.spent[one.name] = spent + time.monotonic() - began
     return calls, checks, refused
-
-
-def timed(
-    work: Work,
-    calls: dict[str, Call],
-    taken: dict[str, list[float]],
-    bounds: dict[str, Bound],
-) -> dict[str, Any]:
-    """Return the record's entry; the bound is the fastest of those that do what all must do."""
-    made: dict[str, Any] = {**work.told(), "bound": None, "runs": [], "refused": []}
-    if work.op == "host":
-        made["name"] += ", host"
-    found = {}
-    for name, of in bounds.items():
-        if name in taken:
-            scale = work.moved / of.moves if of.scales else 1.0
-            found[name] = {"by": name, **spread([t * scale for t in taken[name]])}
-            found[name]["gb_s"] = of.moves * scale / found[name]["median_ms"] / 1e6
-    made["bound"] = min(found.values(), key=lambda one: float(one["median_ms"]), default=None)
-    for name, call in calls.items():
-        if name in taken:
-            times = spread(taken[name])
-            ms = times["median_ms"]
-            speed = {"gb_s": work.moved / ms / 1e6, "elements_s": work.elements / ms * 1e3}
-            run = {"contender": name, "engine": call.engine, **times, **speed}
-            made["runs"].append(run)
-    return made
 
 
 # ---- Memory and first calls ---------------------------------------------------------------------
 
 
-def installed(name: str, threads: int) -> tuple[Contender, Library]:
-    """Return a contender and its library; where that is not installed, Missing ends the task."""
+def alone(
+    name: str, works: Sequence[Work], threads: int, read: Callable[[Call], Figures], **more: Any
+) -> Iterator[Figures]:
+    """Read figures of one contender's calls; where it is not installed, Missing ends the task."""
     one = CONTENDERS[name]
     one.told()
-    return one, Place(threads=threads).library(one)
+    where = Place(threads=threads).library(one)
+    for work in works:
+        entry = {**work.told(), "contender": name, "reason": "", **more}
+        try:
+            entry |= read(one.prepare(work, where.given(work), where))
+        except Exception as reason:  # of any peer: the record says it in place of a figure
+            entry["reason"] = said(reason)
+        yield entry
 
 
 def memory(works: Sequence[Work], name: str, threads: int, trials: int) -> Iterator[Found]:
     """Read one contender's peak memory on each work."""
-    one, where = installed(name, threads)
-    for work in works:
-        entry = {**work.told(), "contender": name, "peak_bytes": None, "reason": ""}
-        try:
-            entry["peak_bytes"] = peak(one.prepare(work, where.given(work), where), trials)
-        except Exception as reason:  # of any peer: the record says it in place of a figure
-            entry["reason"] = said(reason)
+
+    def most(call: Call) -> Figures:
+        return {"peak_bytes": peak(call, trials)}
+
+    for entry in alone(name, works, threads, most, peak_bytes=None):
         yield "memory", entry
 
 
 def first(work: Work, name: str, caches: str, threads: int) -> Iterator[Found]:
     """Time the first call of a process, which compiles or loads what was compiled before."""
-    one, where = installed(name, threads)
-    entry: dict[str, Any] = {**work.told(), "contender": name, "caches": caches, "reason": ""}
-    entry |= {"first_ms": None, "second_ms": None}
-    try:
-        call = one.prepare(work, where.given(work), where)
+
+    def twice(call: Call) -> Figures:
         with call.within():
-            entry["first_ms"], entry["second_ms"] = (once(call) * 1e3 for _ in range(2))
-    except Exception as reason:  # of any peer: the record says it in place of a figure
-        entry["reason"] = said(reason)
-    yield "first_call", entry
+            return {which: once(call) * 1e3 for which in ("first_ms", "second_ms")}
+
+    none = {"caches": caches, "first_ms": None, "second_ms": None}
+    for entry in alone(name, [work], threads, twice, **none):
+        yield "first_call", entry
 
 
 PROBE = """
@@ -246,3 +230,60 @@ def imports(rounds: int, threads: int) -> Iterator[Found]:
     command = [sys.executable, "-c", PROBE]
     ms = [float(subprocess.check_output(command)) for _ in range(rounds + 1)]
     yield "imports", {"import_ms": median(ms[1:])}
+
+
+# ---- What comes before the times on a GPU ------------------------------------------------------
+
+
+def facts(threads: int, device: str) -> Iterator[Found]:
+    """Tell which GPU this is, and what runs on it."""
+    import torch
+
+    found = {}
+    for name in tables.load("plan")["packages"]["gpu"]:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    told: dict[str, Any] = {"rehearsal": device != GPU, "name": "none", "versions": found}
+    if device == GPU:
+        has = torch.cuda.get_device_properties(0)
+        told |= {
+            "name": has.name,
+            "capability": f"{has.major}.{has.minor}",
+            "memory_bytes": has.total_memory,
+            "l2_bytes": getattr(has, "L2_cache_size", 0),
+            "processors": has.multi_processor_count,
+            "cuda": str(torch.version.cuda),
+            "driver": "unknown",
+        }
+        # PyTorch does not tell the driver.
+        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        with suppress(OSError, subprocess.SubprocessError):
+            driver = subprocess.check_output(asked, text=True, timeout=20)
+            told["driver"] = driver.partition("\n")[0]
+    yield "gpu", told
+
+
+def compile_ahead(
+    threads: int, device: str, calls: Sequence[tuple[str, str, int]]
+) -> Sequence[Found]:
+    """Make first calls (contender, dtype, classes) side by side, so that caches on disk are filled.
+
+    What fails here fails again, and is told, where it is timed.
+    """
+    workers = max(1, min(PROCESSES, threads // 2, len(calls)))
+    # A worker would wait for its next call for ever when the run is ended from outside.
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=ends_with_parent) as pool:
+        list(pool.map(first_call, [device] * len(calls), *zip(*calls, strict=True)))
+    return ()
+
+
+def first_call(device: str, name: str, dtype: str, classes: int) -> None:
+    """Make a contender's calls, with a gradient and without."""
+    one = CONTENDERS[name]
+    with suppress(Exception):  # of any peer; why, is told where it is timed
+        where = Place(device).library(one)
+        for gradient in (False, True):
+            work = Work("ahead", (ROWS if device == GPU else 2, classes), gradient, dtype)
+            call = one.prepare(work, where.given(work), where)
+            call.before()
+            call.run()

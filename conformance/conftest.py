@@ -14,6 +14,7 @@ from browsing import NoBrowser, Open, browser, scheme, size
 from xloss_conformance import judge, libraries
 from xloss_conformance.libraries import ArrayLibrary
 from xloss_conformance.report.page import page
+from xloss_conformance.report.publish import read
 
 if "MUTANT_UNDER_TEST" in os.environ:
     # mutmut names a fault by its file, from the root of the repository, and finds it by the name of
@@ -50,10 +51,10 @@ def driver() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("pages")
-    made = {"small": made_record.small, "hostile": made_record.hostile}
-    made |= {"budgets": made_record.budgets, "full": made_record.full_size}
+    made = {"small": made_record.small(), "hostile": made_record.hostile()}
+    made |= {"budgets": made_record.budgets(), "full": read(made_record.DOCS)}
     for name, record in made.items():
-        (folder / f"{name}.html").write_text(page(record()), encoding="utf-8")
+        (folder / f"{name}.html").write_text(page(record), encoding="utf-8")
     return {name: (folder / f"{name}.html").as_uri() for name in made}
 
 

@@ -113,22 +113,12 @@ def test_softmax_values_and_gradients(kind, options, target, second):
         (FOCAL, [-INF, -INF], [0, 0], {}, [NAN] * 5),
         (FOCAL, [0.0, 0.0], 0, {}, [LOG2 / 4, -LOG2 / 4 - 0.125, LOG2 / 4 + 0.125]),
         (FOCAL, [0.0, -INF], 0, {"gamma": 0.5}, [0] * 3),
-        (FOCAL, [0, -INF], 1, {}, [INF, 1, -1]),
         (NLL, [-1, -INF], 1, {}, [INF, 0, -1]),
-        (NLL, [-INF, -INF], 0, {"label_smoothing": 0.5}, [NAN] * 3),
         (LOG, [0, 1], [0, 1], {}, [0, 0, -1, 0, 0]),
-        (LOG, [0, 1], [1, 0], {}, [INF, -INF, 0, INF, 0]),
         (LOG, [-0.5, 1], 0, {}, [NAN, NAN, 0]),
         (LOG, [0, 1], 0, {"eps": 0.25}, [2 * LOG2, 0, 0]),
-        (LOG, [NAN, 0.25], 1, {}, [2 * LOG2, 0, -4]),
         (LOG, [NAN, 0.25], 0, {}, [NAN, NAN, 0]),
-        (NLL, [NAN, -2], [0, 1], {}, [2, 0, -1, NAN, 2]),
         (NLL, [-1, -2], [NAN, 1], {}, [NAN, NAN, -1, 1, 2]),
-        (NLL, [NAN, -2], [1, 1], {"weight": [0, 1]}, [2, 0, -1, 0, 2]),
-        (LOG, [NAN, 0.75], 0, {"eps": 0.25}, [NAN, NAN, 0]),
-        (LOG, [NAN, 1], 0, {"weight": [0, 1]}, [0] * 3),
-        (NLL, [NAN, -2], 1, {"label_smoothing": 0.5}, [NAN, -0.25, -0.75]),
-        (LOG, [-1, 0.5], 1, {"label_smoothing": 0.5}, [NAN, NAN, -1.5]),
     ],
 )
 def test_softmax_rows_by_hand(kind, x, target, options, want):
@@ -162,13 +152,10 @@ def test_binary_values_and_gradients(kind, options, x, t):
     ("kind", "x", "t", "options", "want"),
     [
         (BCE_LOGITS, 0.0, 1, {"pos_weight": 3}, [3 * LOG2, -1.5, 2 * LOG2]),
-        (BCE_LOGITS, INF, 0, {}, [INF, 1, -INF]),
-        (BCE, 0.0, 0, {}, [0, 1, 0]),
         (BCE, 1, 0, {}, [INF, INF, -INF]),
         (BCE, 1.5, 0, {}, [NAN] * 3),
         (BCE, 0.0, 1, {"eps": 0.25}, [2 * LOG2, 0, mp.log(3)]),
         (SIGMOID_FOCAL, 0.0, 1, {"alpha": 0.25}, [LOG2 / 16, -(LOG2 + 0.5) / 16, -LOG2 / 8]),
-        (SIGMOID_FOCAL, INF, 1, {"gamma": 0.5}, [0, 0, 0]),
     ],
 )
 def test_binary_by_hand(kind, x, t, options, want):
@@ -190,9 +177,7 @@ def test_kl_limits():
         got = kl_row([-LOG2, -INF], target, log_target=target[0] == 0)
         assert close(flat(got), [LOG2, -1, 0, LOG2 + 1, 0])
     assert close([kl_row([0, -INF], [s, 0.5]).loss for s in (0.5, -1)], [mp.inf, mp.nan])
-    assert close(flat(kl_row([NAN, -1], [0, 1])), [1, 0, -1, 0, 2])
     assert close(flat(kl_row([NAN, -1], [1, 1])), [mp.nan, -1, -1, mp.nan, 2])
-    assert close(flat(kl_row([-1], [NAN])), [mp.nan] * 3)
     assert flat(kl_row([NAN], [0.0], sample_weight=0)) == [0, 0, 0]
 
 

@@ -103,19 +103,3 @@ def test_colour_and_text_of_a_cell_are_by_its_own_budget(opened: Open) -> None:
     )
     found = dict(zip(texts(d, "#legend button"), heights, strict=True))
     assert found["torch"] < line < found["xloss numpy"]
-
-
-def test_what_is_not_offered_is_no_number_of_the_head_and_not_red(opened: Open) -> None:
-    d = opened()
-    assert "not offered" not in " ".join(texts(d, ".tiles dt"))
-    assert texts(d, "#left-out")[0].startswith("2 more calls are not offered: a library has no ")
-    colour = "return getComputedStyle(document.querySelector(arguments[0])).color"
-    shown = {d.execute_script(colour, of) for of in (".hint", "#left-out", "#key .refused")}
-    assert len(shown) == 1
-
-
-def test_the_page_has_a_link_home(opened: Open) -> None:
-    d = opened()
-    links = [a.get_attribute("href") for a in find(d, "#home, footer a")]
-    assert len(links) == 2
-    assert set(links) == {"https://xloss.github.io/xloss/"}

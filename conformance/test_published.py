@@ -14,12 +14,11 @@ import pytest
 from rich.console import Console
 
 import made_record
+from made_record import DOCS
 from xloss_conformance.report.markdown import markdown
 from xloss_conformance.report.page import DETAILS, page
 from xloss_conformance.report.publish import AGAIN, PICTURE, RECORD, document, main, read, write
 from xloss_conformance.report.terminal import show
-
-DOCS = Path(__file__).parents[1] / "docs"
 
 
 def has_the_record(html: str, record: made_record.Record) -> None:

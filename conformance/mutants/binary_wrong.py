@@ -85,12 +85,6 @@ def clamped_at_100(p: Array, t: Array, options: Options) -> Asked:
     return np.where(inside, p, p * np.nan), t, {"eps": np.exp(-100), **options}
 
 
-@asked_probabilities()
-def zero_log_zero(p: Array, t: Array, options: Options) -> Asked:
-    """0·log 0 is NaN."""
-    return np.where((p == t) & (p * (1 - p) == 0), p * np.nan, p), t, options
-
-
 @probabilities("gradient")
 def slope_clamped(p: Array, t: Array, /, **options: Any) -> Terms:
     """PyTorch's gradient: (p - t) / max(p (1 - p), 1e-12)."""
@@ -121,14 +115,6 @@ def factor_of_p(x: Array, t: Array, /, **options: Any) -> Terms:
     p = sigmoid(x)
     wrong = p * (1 - t) + (1 - p) * t
     return (instead(value, wrong**2, factor(x, t) ** 2) if np.ndim(value) else value), grad
-
-
-@focal("gradient")
-def factor_detached(x: Array, t: Array, /, **options: Any) -> Terms:
-    """(1-p_t)^γ is taken for a constant: its own gradient is missing."""
-    value, grad = of_focal(x, t, options)
-    slope, exact = (of(x, t, {"reduction": "sum"})[1] for of in (of_logits, of_focal))
-    return value, instead(grad, factor(x, t) ** 2 * slope, exact)
 
 
 @focal("gradient")

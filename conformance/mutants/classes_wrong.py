@@ -75,12 +75,6 @@ def weighted_twice(x: Array, t: Array, options: Options) -> Asked:
     return x, t, options
 
 
-@nll()
-def normalised_again(x: Array, t: Array, options: Options) -> Asked:
-    """The log_softmax of what are log-probabilities already."""
-    return xloss.log_softmax(x, axis=options.get("axis", -1)), t, options
-
-
 @planted("nll", "gradient", "nll_loss")
 def p_minus_t(x: Array, t: Array, /, **options: Any) -> Terms:
     """The gradient to the logits that the log-probabilities came from."""

@@ -129,11 +129,6 @@ def softcap_slope_cancels(x: Array, t: Array, /, *, softcap: Any = None, **optio
 
 
 @asked("upstream", "gradient")
-def upstream_ignored(x: Array, t: Array, options: Options) -> Asked:
-    return x, t, without(options, "cotangent")
-
-
-@asked("upstream", "gradient")
 def upstream_of_the_first_row(x: Array, t: Array, options: Options) -> Asked:
     """Every row's gradient is scaled by the first upstream number."""
     rows: Any = options.get("cotangent")
@@ -146,13 +141,6 @@ def upstream_of_the_first_row(x: Array, t: Array, options: Options) -> Asked:
 def running_sum(x: Array, t: Array, /, **options: Any) -> Terms:
     """Rows are added one by one in float32."""
     return summed(x, t, options, lambda rows: np.add.accumulate(rows.ravel())[-1:].sum())
-
-
-@tail()
-def noise(x: Array, t: Array, /, **options: Any) -> Terms:
-    """A relative error of 2e-6."""
-    value, grad = right(x, t, options)
-    return plain(value * (1 + 2e-6), value), grad
 
 
 @tail("repeat", by=lambda wrong: partial(wrong, count()))
@@ -191,12 +179,6 @@ def masked_by_a_large_number(x: Array, t: Array, options: Options) -> Asked:
 def tied_counted_once(d: Array, own: Array) -> Array:
     """All logits at the maximum are left out of the sum of the others: log1p counts one."""
     return np.asarray(np.log1p(np.where(d == 0, 0.0, np.exp(d)).sum(-1)) - own)
-
-
-@planted("sixteen bits", dtype="float16", by=by_rows)
-def sum_in_float16(d: Array, own: Array) -> Array:
-    """exp and its sum in float16."""
-    return np.asarray(np.log(np.exp(d.astype(np.float16)).sum(-1).astype(np.float64)) - own)
 
 
 @planted("split", "split", by=by_rows)

@@ -38,21 +38,9 @@ def changed(value: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 @mistake("upstream", "gradient")
-def upstream_ignored(x: Tensor, t: Tensor, /, **options: Any) -> Any:
-    return changed(right(x, t, **options), torch.ones_like)
-
-
-@mistake("upstream", "gradient")
 def detached(x: Tensor, t: Tensor, /, **options: Any) -> Any:
     """A metric taken for a loss: nothing is trained by it."""
     return right(x, t, **options).detach()
-
-
-@mistake("upstream", "gradient")
-def upstream_of_the_first_row(x: Tensor, t: Tensor, /, **options: Any) -> Any:
-    """Fused kernels that multiply the stored gradient by one number."""
-    value = right(x, t, **options)
-    return changed(value, lambda u: u.flatten()[:1].expand(u.numel()).view_as(u))
 
 
 @mistake("ties", "gradient")
@@ -71,18 +59,6 @@ def where_after_the_logarithm(x: Tensor, t: Tensor, /, *, where: Any = True) -> 
     rows = x.logsumexp(-1) - x.gather(-1, t[:, None])[:, 0]
     there = torch.as_tensor(where).expand(rows.shape)
     return torch.where(there, rows, 0.0).sum() / there.sum()
-
-
-@of_targets()
-def denominator_detached(x: Tensor, t: Tensor, /, **weights: Any) -> Any:
-    """The mean's denominator depends on soft targets, and its gradient is left out."""
-    return right(x, t, normalizer=xloss.effective_count(t.detach(), **weights), **weights)
-
-
-@of_targets()
-def targets_detached(x: Tensor, t: Tensor, /, **options: Any) -> Any:
-    """Soft targets are constants: a teacher learns nothing."""
-    return right(x, changed(t, torch.zeros_like), **options)
 
 
 @of_targets()

@@ -37,12 +37,6 @@ def mean_over_rows(x: Array, t: Array, options: Options) -> Asked:
 
 
 @options_of()
-def sample_weights_not_in_the_mean(x: Array, t: Array, options: Options) -> Asked:
-    """Sample weights multiply the losses, but not the mean's denominator."""
-    return over(x, t, options, count_of(t, options, "weight", *PRESENT))
-
-
-@options_of()
 def normalizer_ignored(x: Array, t: Array, options: Options) -> Asked:
     return x, t, without(options, "normalizer")
 
@@ -62,14 +56,6 @@ def smoothing_over_masked(x: Array, t: Array, options: Options) -> Asked:
         whole = xloss.one_hot(t, x.shape[-1], dtype=x.dtype) if t.dtype.kind == "i" else t
         return x, xloss.smooth_labels(whole, options.pop("label_smoothing", 0.0)), options
     return x, t, options
-
-
-@planted("options")
-def soft_weights_off(x: Array, t: Array, /, **options: Any) -> Terms:
-    """Soft targets under class weights are off by 0.1%."""
-    value, grad = right(x, t, options)
-    soft = t.dtype.kind == "f" and "weight" in options
-    return value * value.dtype.type(1.001 if soft else 1), grad
 
 
 @planted("absent", "nothing")

@@ -27,7 +27,6 @@ ROW_WEIGHT = np.array([1.0, 0.5, 2.0, 0.25])
 P = np.array([[0.5, 0.25, 0.25], [0.125, 0.375, 0.5], [0.25, 0.5, 0.25], [0.25, 0.25, 0.5]])
 BITS = np.array([[1.0, 0, 0], [0, 1, 1], [0, 0, 1], [1, 1, 0]])
 LOG_P = np.log(P)
-EMPTY = np.zeros((0, 3))
 BCE, BCE_LOGITS = "binary_cross_entropy", "binary_cross_entropy_with_logits"
 
 

@@ -1,4 +1,4 @@
-"""What a run on a GPU does, on the host: CPU tensors, emulated kernels, stand-ins for CuPy."""
+"""What a run on a GPU does, on the host: CPU tensors, and NumPy as a stand-in for CuPy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from benchmarks.plan import TABLES
 from benchmarks.record import read
 from benchmarks.right import right
 from benchmarks.work import Data, Work
-from emulated import COMPILER, emulated
 from xloss.engines.cuda import engine as cuda
 from xloss_conformance.timing import Call
 
@@ -25,7 +24,7 @@ torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 
 PACE = {"seconds": 1e-4, "least": 2, "most": 2}
 ON_TORCH = ("xloss torch", "xloss torch, closed form", "torch")
-CALLS = [  # the first two on emulated kernels, for which g++ takes a second each
+CALLS = [
     Work("gradient", (17, 60), True, "bfloat16"),
     Work("forward", (17, 60), False, "float32"),
     Work("segmentation", (2, 3, 4, 5), True, "bfloat16", 1),
@@ -45,12 +44,8 @@ def works(given):
 # ---- The whole way -------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(COMPILER is None, reason="the kernels are run on the host by g++: install it")
 def test_every_kind_of_call_goes_the_whole_way_on_torch():
-    with emulated() as device:
-        timed = works(found(CALLS[:2], ON_TORCH, compiled="cuda"))
-    assert device.launches
-    timed += works(found(CALLS[2:], ON_TORCH, compiled="cuda"))  # which refuses them
+    timed = works(found(CALLS, ON_TORCH))
     assert [entry["op"] for entry in timed] == [work.op for work in CALLS]
     for work, entry in zip(CALLS, timed, strict=True):
         runs = {run["contender"]: run for run in entry["runs"]}
@@ -63,7 +58,6 @@ def test_every_kind_of_call_goes_the_whole_way_on_torch():
             assert ("peak_bytes" in run) == bool(work.features)
             if name == "torch" or work.features:
                 continue
-            assert run["engine"] == ("cuda" if work in CALLS[:2] else "generic")
             assert run["value_ulp"] <= 4
             assert abs(run["tail"] or 0) < 1e-6
             most = 1 if work.dtype == "bfloat16" else 4
@@ -73,12 +67,11 @@ def test_every_kind_of_call_goes_the_whole_way_on_torch():
 
 
 def test_a_copys_time_counts_for_the_bytes_that_the_loss_must_move():
-    work = Work("forward", (8, 60))
-    where = libraries.Torch("cpu")
-    copies = where.bounds(work, where.given(work))
-    entry = tasks.timed(work, {}, {"at the speed of a copy": [3.0]}, copies)
-    assert entry["bound"]["median_ms"] == pytest.approx(3e3 * work.moved / (2 * 8 * 60 * 4))
-    assert entry["bound"]["gb_s"] == pytest.approx(2 * 8 * 60 * 4 / 3e9)
+    work, where = Work("forward", (8, 60)), libraries.Torch("cpu")
+    (copy,) = where.bounds(work, where.given(work)).values()
+    told = copy.told("a copy", [3.0])
+    assert told["median_ms"] == pytest.approx(3e3 * work.moved / (2 * 8 * 60 * 4))
+    assert told["gb_s"] == pytest.approx(2 * 8 * 60 * 4 / 3e9)
 
 
 # By day its parts run, each in a test of its own.
@@ -105,36 +98,22 @@ class OutOfMemoryError(Exception):
     pass
 
 
-def prepared(place, **answers):
-    """Return what comes of contenders that return these, where 1 is right."""
-    work = Work("forward", (8, 60))
-
-    def prepare(answer):
-        return lambda work, given, where: Call(answer)
-
-    who = [Contender(name, prepare(of), "torch") for name, of in answers.items()]
-    want = right(work, Data(None, None))._replace(value=1.0)
-    return tasks.prepared(who, work, {"torch": Data(None, None)}, want, place)
-
-
 def full(*given):
     raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
 def test_another_answer_and_too_little_memory_are_no_figures():
-    calls, checks, refused = prepared(
-        tasks.Place(), wrong=lambda: 1.01, full=full, right=lambda: 1.0
-    )
+    """Of contenders whose calls return something, where 1 is right."""
+    answers = {"wrong": lambda: 1.01, "full": full, "right": lambda: 1.0}
+    who = [
+        Contender(name, lambda work, given, where, of=of: Call(of), "torch")
+        for name, of in answers.items()
+    ]
+    work, nothing = Work("forward", (8, 60)), Data(None, None)
+    want = right(work, nothing)._replace(value=1.0)
+    calls, checks, refused = tasks.prepared(who, work, {"torch": nothing}, want, tasks.Place())
     assert list(calls) == list(checks) == ["right"]
     assert [r["reason"][:24] for r in refused] == ["computes something else:", "out of memory"]
-
-
-def test_who_compiles_longer_than_allowed_is_not_begun_again():
-    place = tasks.Place(until=time.monotonic() + 900, spent={"slow": 39.0})
-    assert list(prepared(place, slow=lambda: 1.0)[0]) == ["slow"]
-    place.spent["slow"] = 41.0
-    calls, _, refused = prepared(place, slow=lambda: 1.0)
-    assert (calls, refused[0]["reason"]) == ({}, "left out: its first calls had taken 41 s")
 
 
 def test_no_call_is_begun_when_the_time_is_over():
@@ -146,30 +125,21 @@ def test_no_call_is_begun_when_the_time_is_over():
 # ---- CuPy ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def on_standin(monkeypatch):
-    """NumPy with what the benchmarks ask of CuPy, each of which CuPy must have."""
+def test_the_contenders_of_cupy_go_the_whole_way(monkeypatch):
+    """On NumPy, with what the benchmarks ask of CuPy, each of which CuPy must have."""
     cupy = pytest.importorskip("cupy", reason="pip install 'xloss[cupy]'")
     special = pytest.importorskip("scipy.special", reason="pip install scipy")
-    names = ("empty_like", "copyto", "arange", "exp")
-    made = SimpleNamespace(
-        **{name: getattr(np, name) for name in names},
+    waits = SimpleNamespace(synchronize=lambda: None)
+    module = SimpleNamespace(
+        **{name: getattr(np, name) for name in ("empty_like", "copyto", "arange", "exp")},
         get_default_memory_pool=lambda: SimpleNamespace(free_all_blocks=lambda: None),
-        cuda=SimpleNamespace(
-            get_current_stream=lambda: SimpleNamespace(synchronize=lambda: None),
-        ),
+        cuda=SimpleNamespace(get_current_stream=lambda: waits),
     )
-    assert set(vars(made)) <= set(dir(cupy))
-    assert set(vars(made.cuda)) <= set(dir(cupy.cuda))
-    assert {"Event", "get_elapsed_time"} <= set(dir(cupy.cuda))
-    assert {"record", "synchronize"} <= set(dir(cupy.cuda.Event))
-    adapter = SimpleNamespace(array=np.array, module=made, forget=lambda: None)
+    assert set(vars(module)) <= set(dir(cupy))
+    assert {*vars(module.cuda), "Event", "get_elapsed_time"} <= set(dir(cupy.cuda))
+    adapter = SimpleNamespace(array=np.array, module=module)
     monkeypatch.setattr(libraries, "array_library", lambda name: adapter)
     monkeypatch.setattr(contenders, "import_module", {"cupyx.scipy.special": special}.__getitem__)
-
-
-@pytest.mark.usefixtures("on_standin")
-def test_the_contenders_of_cupy_go_the_whole_way(monkeypatch):
     monkeypatch.setattr(works_of, "DISTINCT", 120)  # of 16 classes 7 rows, which are repeated
     monkeypatch.setattr(libraries, "HOST_RUNS", 2)
     # The stand-in's events tell no time: the host's clock does.
@@ -177,7 +147,7 @@ def test_the_contenders_of_cupy_go_the_whole_way(monkeypatch):
     names = ["xloss cupy", "cupy by hand"]
     calls = [Work("forward", (64, 16), False, "float16"), Work("gradient", (64, 16), True)]
     calls.append(Work("host", (32, 1000), True))
-    timed = works(found(calls, names, "cuda", compiled="cpu"))
+    timed = works(found(calls, names, "cuda"))
     for work, entry in zip(calls, timed, strict=True):
         assert entry["refused"] == []
         assert (entry["bound"] is None) == (work.op == "host")

@@ -41,7 +41,7 @@ def gpu(monkeypatch):
 def test_each_library_has_a_process_of_its_own_on_a_gpu_and_is_over_in_time(quick, seconds):
     began = time.monotonic()
     first, ahead, *timed = jobs(Plan("gpu", quick=quick))
-    assert (first.task, ahead.task) == ("ahead:facts", "ahead:compile_ahead")
+    assert (first.task, ahead.task) == ("tasks:facts", "tasks:compile_ahead")
     arrays = [{CONTENDERS[n].arrays for _, who in calls([job]) for n in who} for job in timed]
     assert arrays == [{"torch"}, {"torch"}, {"cupy"}, *([] if quick else [{"jax"}])]
     ends = [job.until - began for job in (first, ahead, *timed)]

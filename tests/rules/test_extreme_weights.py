@@ -17,8 +17,8 @@ import xloss
 from expected import LOSSES, close, expected, inputs, labels, shape, targets
 from judged import hold
 from xloss import Evaluation
-from xloss_conformance.linear import LINEAR, pack
 from xloss_conformance.model import Case
+from xloss_conformance.packed import LINEAR, pack
 
 ROWS, CLASSES = 5, 4
 # Powers of two that float32 has, and whose product with others it has not.

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-from accuracy_cases import hold
-from xloss_conformance.cases.given import UPSTREAM as UP
 from xloss_conformance.cases.linear import ALL
 from xloss_conformance.cases.linear import BIAS as B
 from xloss_conformance.cases.linear import FEATURES as X
 from xloss_conformance.cases.linear import WEIGHT as W
 from xloss_conformance.cases.linear import P as T
+
+from accuracy_cases import hold
+from xloss_conformance.cases.given import UPSTREAM as UP
 from xloss_conformance.expected import answer
 from xloss_conformance.formats import accumulated
-from xloss_conformance.linear import LINEAR, pack
 from xloss_conformance.model import Case
+from xloss_conformance.packed import LINEAR, pack
 from xloss_conformance.rounding import numpy_dtype
 
 __all__ = ["ALL", "UP", "B", "T", "W", "X", "Y", "held"]
