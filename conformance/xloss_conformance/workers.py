@@ -49,13 +49,12 @@ def _run(pipe: Connection, threads: int) -> None:
     logging.getLogger("xloss").setLevel(logging.ERROR)  # kernels are compiled by the dozen
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when a library is imported
         os.environ.setdefault(variable, str(threads))
-    me, mine = os.getpid(), _file(pipe.fileno())
+    mine = _file(pipe.fileno())
     while True:
         for message in _messages(*pipe.recv()):
-            if os.getpid() != me:  # a stranger forked, and both processes came back
-                os._exit(0)
-            # Where a stranger has closed all descriptors and opened a file, that may have the
-            # number of the pipe, and would be written to.
+            # It is gone where a stranger forked and both processes came back: the child let it go.
+            # Where one has closed all descriptors and opened a file, that may have the number of
+            # the pipe, and would be written to.
             if _file(pipe.fileno()) != mine:
                 os._exit(PIPE_LOST)
             pipe.send(message)
