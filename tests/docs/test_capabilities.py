@@ -28,7 +28,7 @@ SPREAD, NO_GPU = "distributed/test_spread.py", "backends/cupy/test_without_gpu.p
 CLAIMS = {
     ("torch", "autodiff"): "backends/torch/test_autodiff.py::test_autograd_gives_the_closed_form",
     ("torch", "higher"): "backends/torch/test_autodiff.py::test_class_losses_twice",
-    ("torch", "vmap"): "backends/torch/test_autodiff.py::test_functional_transforms",
+    ("torch", "vmap"): "backends/torch/test_mixes.py::test_vmap_over_any_argument",
     ("torch", "compile"): "backends/torch/test_compile.py::test_compiled_equals_eager",
     ("jax", "autodiff"): "backends/jax/test_autodiff.py::test_twice",
     ("jax", "higher"): "backends/jax/test_autodiff.py::test_masked_classes_and_ties",
