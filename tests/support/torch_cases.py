@@ -57,6 +57,10 @@ def both(loss: Any, **options: Any) -> Callable[..., Any]:
 Case = tuple[Callable[..., Any], Callable[[int, int], tuple[Any, ...]]]
 CASES: dict[str, Case] = {
     "cross_entropy": (xloss.cross_entropy, lambda n, c: (logits(n, c), labels(n, c))),
+    "cross_entropy of many classes": (
+        xloss.cross_entropy,
+        lambda n, c: (logits(n, 150), labels(n, 150)),
+    ),
     "cross_entropy of soft targets": (bend, lambda n, c: (logits(n, c), probs(n, c))),
     "cross_entropy with weights": (
         lambda x, y, w, s, m: bend(x, y, weight=w, sample_weight=s, where=m),
@@ -156,3 +160,24 @@ def of_leaves(name: str, n: int = 3, c: int = 4) -> tuple[Callable[..., Any], li
 
 def same(got: Any, want: Any) -> None:
     torch.testing.assert_close(got, want, rtol=2e-6, atol=1e-6)
+
+
+def compiled(function: Callable[..., Any], backend: Any = "aot_eager", **how: Any) -> Any:
+    return torch.compile(function, fullgraph=True, backend=backend, **how)
+
+
+def graphs(function: Callable[..., Any], *given: Any) -> list[Any]:
+    """Return the graphs of a compiled function and of its gradient, as a compiler is given them."""
+    from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
+    from torch._dynamo.backends.common import aot_autograd
+
+    found: list[Any] = []
+
+    def look(graph: Any, _: Any) -> Any:
+        found.append(graph.graph)
+        return make_boxed_func(graph.forward)
+
+    cut = min_cut_rematerialization_partition
+    backend = aot_autograd(fw_compiler=look, bw_compiler=look, partition_fn=cut)
+    compiled(function, backend)(*given).backward()
+    return found

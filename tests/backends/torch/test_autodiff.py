@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import xloss
-from torch_cases import GRADIENTS, logits, logs, of_leaves, probs, torch
+from torch_cases import GRADIENTS, compiled, logits, logs, of_leaves, probs, torch
 
 F = torch.nn.functional
 
@@ -56,19 +56,6 @@ def test_double_backward_through_ties_and_masks() -> None:
     torch.testing.assert_close(got, F.pad(want, (0, 1)))
 
 
-def test_functional_transforms() -> None:
-    """Mapped over rows, the classes in front too; derivatives of every order are in test_mixes."""
-    from torch.func import grad, vmap
-
-    z, y = logits(4, 3), torch.tensor([0, 1, 2, 1])
-    each = vmap(grad(lambda x, t: xloss.cross_entropy(x, t)))(z, y)
-    torch.testing.assert_close(each, 4 * xloss.value_and_grad(xloss.cross_entropy)(z, y)[1])
-    z, y = logits(6, 4).view(2, 3, 4), torch.tensor([[0, 1, 2, 1], [2, 2, 0, 0]])
-    got = vmap(lambda x, t: xloss.cross_entropy(x, t, axis=0))(z, y)
-    want = [xloss.cross_entropy(z[i].T, y[i]) for i in range(2)]
-    torch.testing.assert_close(got, torch.stack(want))
-
-
 @pytest.mark.parametrize(("classes", "numbers"), [(10, 0), (200, 2)])
 def test_backward_saves_inputs_and_a_few_numbers_a_row(classes: int, numbers: int) -> None:
     """What autograd keeps beyond its inputs is O(rows); by a compiled engine it is counted."""
@@ -96,7 +83,10 @@ def test_a_gradient_adds_no_zeros_for_what_nobody_uses(name: str) -> None:
 
 @pytest.mark.parametrize("loss", ["mean", "none", "linear"])
 def test_activation_checkpointing(loss: str) -> None:
-    """The forward is run again for the backward, which may ask for what it saved only once."""
+    """The forward is run again for the backward, which may ask for what it saved only once.
+
+    Around a call, around a compiled one, and within one.
+    """
     from torch.utils.checkpoint import checkpoint
 
     x, y, features = logits(300, 4).requires_grad_(), torch.arange(4), logits(4, 4)
@@ -106,6 +96,7 @@ def test_activation_checkpointing(loss: str) -> None:
             return xloss.linear_cross_entropy(features, 2 * x, y)
         return xloss.cross_entropy(2 * x.T, y, reduction=loss).sum()
 
-    checkpoint(of, x, use_reentrant=False).backward()
     (want,) = torch.autograd.grad(of(x), x)
-    assert torch.equal(x.grad, want)
+    within = compiled(lambda x: checkpoint(of, x, use_reentrant=False))
+    for value in (*(checkpoint(f, x, use_reentrant=False) for f in (of, compiled(of))), within(x)):
+        assert torch.equal(torch.autograd.grad(value, x)[0], want)

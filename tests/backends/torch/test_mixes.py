@@ -95,6 +95,8 @@ def test_vmap_over_any_argument() -> None:
             torch.testing.assert_close(got, want)
     got = vmap(lambda y: xloss.cross_entropy(Z, y))(torch.stack([Y, Y.flip(0)]))
     assert got.tolist() == [xloss.cross_entropy(Z, y).item() for y in (Y, Y.flip(0))]
+    got = vmap(lambda z: xloss.cross_entropy(z, Y, axis=0))(Z.T[None])
+    torch.testing.assert_close(got, xloss.cross_entropy(Z, Y)[None])
     hot = vmap(lambda y: xloss.one_hot(y, 3, axis=0))(Y[None])[0]
     assert torch.equal(hot.T.argmax(-1), Y)
 

@@ -8,17 +8,12 @@ from typing import Any
 import pytest
 
 import xloss
+from torch_cases import compiled, graphs, torch
 from xloss.engines.cpu import engine as cpu
 
-torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 pytest.importorskip("numba", reason="the engine is Numba's: pip install 'xloss[fast]'")
-torch_op = pytest.importorskip("xloss.backends.torch.custom_op")
 
 B, N = 3, 7
-
-
-def compiled(function: Callable[..., Any], backend: Any = "aot_eager") -> Any:
-    return torch.compile(function, fullgraph=True, backend=backend)
 
 
 def operations(function: Callable[..., Any], *given: Any) -> list[str]:
@@ -78,23 +73,6 @@ def test_vmap_of_the_closed_form(wanted: dict[str, list[Any]]) -> None:
             assert torch.equal(mine[i], want)
 
 
-@pytest.mark.parametrize("classes", [5, 150])
-def test_activation_checkpointing(classes: int) -> None:
-    """Inside the compiled function, and around it."""
-    from torch.utils.checkpoint import checkpoint
-
-    z, y = data(classes)
-
-    def loss(a: Any) -> Any:
-        return xloss.cross_entropy(torch.sin(a), y)
-
-    (want,) = torch.autograd.grad(loss(z), z)
-    inside = compiled(lambda z: checkpoint(loss, z, use_reentrant=False))(z)
-    around = checkpoint(compiled(loss), z, use_reentrant=False)
-    for got in (inside, around):
-        torch.testing.assert_close(torch.autograd.grad(got, z)[0], want, rtol=5e-7, atol=1e-9)
-
-
 def test_what_is_left_to_plain_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other losses, soft targets that want a gradient, labels of another width; no engine here.
 
@@ -132,46 +110,14 @@ def test_an_engine_asked_for(wanted: dict[str, list[Any]]) -> None:
         got(z, y)
 
 
-@pytest.mark.parametrize(("gpu", "strict"), [(False, False), (True, True)])
-def test_an_exported_program_is_of_pytorch_s_operations(
-    gpu: bool, strict: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So that it runs where xloss is missing; the GPU's operation is left out likewise."""
-    if gpu:
-        monkeypatch.setattr(torch_op, "DEVICE", "cpu")
-        monkeypatch.setattr(torch_op, "_available", lambda device: True)
-
-    class Module(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
-        def forward(self, z: Any, y: Any) -> Any:
-            return xloss.cross_entropy(z, y)
-
-    z, y = data()
-    with torch.no_grad():
-        program = torch.export.export(Module(), (z.detach(), y), strict=strict)
-    assert not [n for n in program.graph.nodes if "xloss" in str(n.target)]
-    torch.testing.assert_close(program.module()(z.detach(), y), xloss.cross_entropy(z.detach(), y))
-
-
 # ---- Where no compiled engine is -----------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("_no_engine")
 def test_the_formula_keeps_nothing_of_the_logits_size_for_backward() -> None:
     """What the value's graph hands over is the arguments and a few numbers a row, no operation."""
-    from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
-    from torch._dynamo.backends.common import aot_autograd
-
-    seen: list[Any] = []
-
-    def keep(graph: Any, _: Any) -> Any:
-        seen.append(graph.graph)
-        return make_boxed_func(graph.forward)
-
-    backend = aot_autograd(
-        fw_compiler=keep, bw_compiler=keep, partition_fn=min_cut_rematerialization_partition
-    )
     z, y = data(50)
-    compiled(xloss.cross_entropy, backend)(z, y).backward()
+    seen = graphs(xloss.cross_entropy, z, y)
     assert not [n for graph in seen for n in graph.nodes if "xloss" in str(n.target)]
     arguments = [n for n in seen[0].nodes if n.op == "placeholder"]
     (output,) = (n for n in seen[0].nodes if n.op == "output")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import expected
 import xloss
+from emulated import emulated
+from torch_cases import compiled, torch
 
-torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 pytest.importorskip("numba", reason="the engine is Numba's: pip install 'xloss[fast]'")
-import xloss.backends.torch.backend  # noqa: E402  registers the operations
+from xloss.backends.torch import custom_op
 
 ROWS, FEW, MANY = 7, 5, 150  # numbers of classes on both sides of 96
 
@@ -22,10 +24,6 @@ def data(classes: int, dtype: str = "float32", soft: bool = False) -> tuple[Any,
     z = torch.from_numpy(expected.inputs("cross_entropy", shape)).to(getattr(torch, dtype))
     t = expected.soft(shape) if soft else expected.labels(ROWS, classes)
     return z.requires_grad_(), torch.from_numpy(t)
-
-
-def compiled(function: Callable[..., Any], backend: Any = "aot_eager") -> Any:
-    return torch.compile(function, fullgraph=True, backend=backend)
 
 
 # Numbers that every dtype holds.
@@ -148,25 +146,40 @@ def test_bad_and_ignored_labels() -> None:
 
 
 Y = torch.arange(6).reshape(2, 3)
-# Logits whose classes, or rows, lie apart, or which are one row; labels, axis, backend.
-STRIDED: dict[str, tuple[Any, Any, int, str]] = {
-    "axis 1": (torch.randn(2, MANY, 3), Y, 1, "aot_eager"),
-    "transposed": (torch.randn(3, 2, 7).transpose(0, 1), Y, -1, "aot_eager"),
-    "every second": (torch.randn(2, 3, 2 * MANY)[..., ::2], Y, -1, "inductor"),
-    "one row for all": (torch.randn(1, 1, 7).expand(2, 3, 7), Y, -1, "aot_eager"),
+# Logits whose classes, or rows, lie apart, or which are one row; labels, axis.
+STRIDED: dict[str, tuple[Any, Any, int]] = {
+    "axis 1": (torch.randn(2, MANY, 3), Y, 1),
+    "transposed": (torch.randn(3, 2, 7).transpose(0, 1), Y, -1),
+    "every second": (torch.randn(2, 3, 2 * MANY)[..., ::2], Y, -1),
+    "one row for all": (torch.randn(1, 1, 7).expand(2, 3, 7), Y, -1),
 }
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script")  # inductor's own import
 @pytest.mark.parametrize("name", STRIDED)
-def test_strides(name: str) -> None:
+@pytest.mark.parametrize("gpu", [False, True])
+def test_strides(name: str, gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A gradient lies as the compiler was told, which an operation that says otherwise breaks."""
-    x, y, axis, backend = STRIDED[name]
+    x, y, axis = STRIDED[name]
     z = x.detach().requires_grad_()
-    got = compiled(lambda z, y: xloss.cross_entropy(2 * z, y, axis=axis), backend)
-    (mine,) = torch.autograd.grad(got(z, y), z)
-    (want,) = torch.autograd.grad(xloss.cross_entropy(2 * z, y, axis=axis), z)
-    assert torch.equal(mine, want)
-    direct = compiled(lambda z, y: xloss.value_and_grad(xloss.cross_entropy)(z, y, axis=axis))
-    (want,) = torch.autograd.grad(xloss.cross_entropy(z, y, axis=axis), z)
-    assert torch.equal(direct(z, y)[1], want)
+    # In a cache on disk one device would find the other's graphs.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    if gpu:
+        monkeypatch.setattr(custom_op, "DEVICE", "cpu")
+    with emulated() if gpu else nullcontext():
+        for reduction in ("mean", "none"):
+            how = {"axis": axis, "reduction": reduction}
+
+            def loss(z: Any, how: Any = how) -> Any:
+                return xloss.cross_entropy(2 * z, y, **how).sum()
+
+            got = compiled(loss, "inductor")
+            (mine,) = torch.autograd.grad(got(z), z)
+            (want,) = torch.autograd.grad(loss(z), z)
+            assert torch.equal(mine, want)
+            with xloss.use_engine("generic"):
+                torch.testing.assert_close(torch.autograd.grad(got(z), z)[0], want)
+            both = xloss.value_and_grad(xloss.CrossEntropyLoss(**how))
+            direct = compiled(lambda z, y, both=both: both(z, y), "inductor")
+            (want,) = torch.autograd.grad(xloss.cross_entropy(z, y, **how).sum(), z)
+            assert torch.equal(direct(z, y)[1], want)
