@@ -18,9 +18,11 @@ from ...engines.cpu.call import COLUMN_KERNEL_MAX_CLASSES
 Lowering = Callable[..., Any]
 
 
-def elsewhere(formula: Lowering, ctx: Any, *operands: Any, form: Any) -> Any:
-    """Lower for a device that is not the host's processor."""
-    return _formula(formula, "this program is not for the CPU", ctx, *operands, form=form)
+def computed(formula: Lowering, reason: str, ctx: Any, *operands: Any, form: Any) -> Any:
+    """Lower to the formula, where the engine is not asked for by name."""
+    if form.options.engine == "cpu":
+        raise EngineUnavailable(f"engine 'cpu' cannot take this call: {reason}")
+    return formula(ctx, *operands, form=form)
 
 
 def host(formula: Lowering, by_label: Lowering, ctx: Any, *operands: Any, form: Any) -> Any:
@@ -30,19 +32,13 @@ def host(formula: Lowering, by_label: Lowering, ctx: Any, *operands: Any, form: 
     """
     reason = _refused(ctx, form)
     if reason is not None:
-        return _formula(formula, reason, ctx, *operands, form=form)
+        return computed(formula, reason, ctx, *operands, form=form)
     if form.class_weight and not _needs_classes(form):
         return by_label(ctx, *operands, form=form)
     x = ctx.avals_in[0]
     options = xla_ffi.options(form, dtype_name(x.dtype), x.shape[-1] > COLUMN_KERNEL_MAX_CLASSES)
     call = jax.ffi.ffi_lowering(xla_ffi.TARGET, extra_attributes=_spread(ctx, x, form))
     return call(ctx, *operands, options=options)
-
-
-def _formula(formula: Lowering, reason: str, ctx: Any, *operands: Any, form: Any) -> Any:
-    if form.options.engine == "cpu":
-        raise EngineUnavailable(f"engine 'cpu' cannot take this call: {reason}")
-    return formula(ctx, *operands, form=form)
 
 
 def _needs_classes(form: Any) -> bool:
