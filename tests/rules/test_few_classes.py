@@ -167,6 +167,6 @@ def test_other_losses_say_what_they_take_instead() -> None:
 @pytest.mark.skipif(without_numba, reason="Numba is not installed")
 def test_a_compiled_engine_says_which_lists_it_does_not_take() -> None:
     few = TopKTargets(np.array([[1]]), np.array([[0.5]]), "uniform")
-    unavailable = pytest.raises(xloss.EngineUnavailable, match="partly spread evenly")
+    unavailable = pytest.raises(xloss.EngineUnavailable, match="rest that is spread evenly")
     with xloss.use_engine("cpu"), unavailable:
-        cross_entropy(np.zeros((1, 3)), few, softcap=2.0)
+        cross_entropy(np.zeros((1, 3)), few, z_loss=2.0)

@@ -2,7 +2,9 @@
 
 The gradient of every class that is not listed is p·A, A the sum of the row's weighted targets: that
 of a label whose row is multiplied by A. The kernel computes it together with the row statistics,
-from which the loss and the gradients of the listed classes follow by core's formulas.
+from which the loss and the gradients of the listed classes follow by core's formulas. Targets of
+which a part is spread evenly are written out, a block of rows at a time, for the kernel that takes
+soft targets.
 """
 
 from __future__ import annotations
@@ -11,18 +13,21 @@ from functools import partial
 from math import prod
 from typing import Any
 
-from .._arrays.context import read
-from .._arrays.inspect import FLOATS, INTEGERS, dtype_name
+from .._arrays.context import Context, read
+from .._arrays.inspect import FLOATS, INTEGERS
 from ..core import few_classes, softmax
 from ..core.call import LossCall
-from ..core.family import select_cotangent, select_gradient, select_rows
+from ..core.family import evaluate, select_cotangent, select_gradient, select_rows
 from ..core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs, Saved
 from ..core.reduce import exact_sum
 from ..core.row_stats import RowStats, log1p_tail
 from ..core.smoothing import slot_target_gradient
 from ..core.targets import Targets, prepare, total_weight
-from . import few_classes_spread, generic
+from . import generic
 from .memory_checks import check_gradient, fits
+
+# Targets that are written out at once on the host, in numbers: little memory, enough for threads.
+WRITTEN = 2**19
 
 
 class FewClasses:
@@ -39,10 +44,8 @@ class FewClasses:
         o, options = call.operands, call.options
         if not call.cx.inplace_ok:
             return "targets of a few classes are traced as plain operations"
-        if _spreads(options) and options.softcap is not None:
-            return "a softcap beside targets that are partly spread evenly is computed by core"
-        if _spreads(options) and FLOATS[dtype_name(o.x.dtype)] == 16:
-            return "16-bit gradients of targets that are partly spread evenly are computed by core"
+        if options.z_loss and options.rest == "uniform":
+            return "z_loss beside a rest that is spread evenly is computed by core"
         bare = Operands(o.x, o.indices, o.class_weight, o.sample_weight, o.where)
         reason: str | None = self.engine.refuses(_of_labels(call, bare))
         return reason
@@ -64,6 +67,10 @@ class FewClasses:
         check_gradient(cotangent, saved, rows, cx)
         if 0 in o.x.shape:
             return generic.run(call, outputs, cotangent, saved)
+        if options.rest == "uniform" or options.label_smoothing > 0:
+            budget = max(1, WRITTEN // call.classes) if cx.on_host else 0
+            by = partial(_written_out, self.engine)
+            return generic.run(call, outputs, cotangent, by=by, budget=budget)
         with cx.quiet():
             t = prepare(o, options, cx, call.classes)
             weight = total_weight(t, prod(rows), cx) if outputs.weight else None
@@ -74,12 +81,47 @@ class FewClasses:
             # Its labels were looked at.
             labels = _of_labels(call, Operands(o.x, indices[..., 0], where=t.row_present))
             passes = partial(self.engine.run, labels._replace(cx=read(cx, clean=True)))
-            if _spreads(options):
-                made = few_classes_spread.run(passes, call, indices, outputs, selected, saved)
-            else:
-                s, grad = _pass_over_logits(passes, call, t, outputs, selected, saved)
-                made = _outcome(call, s, grad, t, outputs, selected)
-            return made._replace(weight=weight)
+            s, grad = _pass_over_logits(passes, call, t, outputs, selected, saved)
+            return _outcome(call, s, grad, t, outputs, selected)._replace(weight=weight)
+
+
+def _written_out(
+    engine: Any,
+    o: Operands,
+    options: Options,
+    cx: Context,
+    classes: int,
+    outputs: Outputs,
+    cotangent: Cotangent,
+    _: Saved,
+) -> Outcome:
+    """Compute a row block whose lists are written out, as `core.family.evaluate` does.
+
+    An invalid list is NaN. What has no kernel, and what a row weighs, is of the list itself.
+    """
+    xp = cx.xp
+    rest = Outputs(weight=outputs.weight, grad_targets=outputs.grad_targets)
+    others = evaluate(o, options, cx, classes, rest, cotangent) if any(rest) else Outcome()
+    outputs = outputs._replace(weight=False, grad_targets=False)
+    if not any(outputs):
+        return others
+    with cx.quiet():
+        t = prepare(o, options, cx, classes)
+        few, even = _few(t), few_classes.spread(o.x, _few(t), t.class_weight, cx)
+        written = xp.zeros(o.x.shape, dtype=cx.compute_dtype, device=cx.device)
+        if even is not None:
+            written = xp.where(even.mask, cx.cast(even.each, cx.compute_dtype)[..., None], written)
+        at_slots = cx.cast(few.of_class, cx.compute_dtype)
+        if few.listed is not None:
+            at_slots = xp.where(few.listed, at_slots, cx.gather_many(written, few.indices))
+        written = cx.scatter_many(written, few.indices, at_slots)
+        if t.label_invalid is not None:
+            written = xp.where(t.label_invalid[..., None], xp.nan, written)
+    soft = options._replace(indexed=False, ignore_index=None, rest=None)
+    bare = Operands(o.x, written, o.class_weight, o.sample_weight, t.row_present)
+    made = engine.run(LossCall("cross_entropy", soft, cx, bare, classes), outputs, cotangent)
+    found: Outcome = made._replace(weight=others.weight, grad_targets=others.grad_targets)
+    return found
 
 
 def _pass_over_logits(
@@ -145,11 +187,6 @@ def _outcome(
         grad_targets = cx.cast(h, o.targets.dtype)
     stats = (s.max, s.tail_sum) if outputs.stats else None
     return Outcome(rows if outputs.rows else None, total, None, grad, grad_targets, stats)
-
-
-def _spreads(options: Options) -> bool:
-    """Tell whether a part of the targets may be spread evenly."""
-    return options.rest != "zero" or options.label_smoothing > 0
 
 
 def _few(t: Targets) -> few_classes.FewTargets:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from .._arrays.context import Context
 from .._arrays.inspect import Array
 from ..core.call import LossCall
 from ..core.family import evaluate
-from ..core.options import UNIT_COTANGENT, Cotangent, Operands, Outcome, Outputs, Saved
+from ..core.options import UNIT_COTANGENT, Cotangent, Outcome, Outputs, Saved
 from ..core.reduce import exact_sum
 from ..core.row_blocks import HOST, block_operands, block_slices
-from ..core.token_stats import room
 
 name = "generic"
 compiled = False
@@ -31,32 +30,53 @@ def refuses(call: LossCall) -> str | None:
 
 
 def run(
-    call: LossCall, outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT, saved: Saved = None
+    call: LossCall,
+    outputs: Outputs,
+    cotangent: Cotangent = UNIT_COTANGENT,
+    saved: Saved = None,
+    by: Callable[..., Outcome] = evaluate,
+    budget: int = 0,
 ) -> Outcome:
-    """Compute the outputs of a whole call; the class axis of every array is the last."""
+    """Compute the outputs of a whole call; the class axis of every array is the last.
+
+    `by` computes a block of at most `budget` rows, 0 for what core's temporaries allow.
+    """
     o, cx, classes = call.operands, call.cx, call.classes
     rows = tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
     if not cx.inplace_ok or (len(rows) == 1 and rows[0] * max(1, classes) <= HOST):
-        return evaluate(o, call.options, cx, classes, outputs, cotangent, saved)
+        return by(o, call.options, cx, classes, outputs, cotangent, saved)
     xp = cx.xp
-    blocks = list(block_slices(rows, classes, cx))
+
+    def computed(block: tuple[slice, ...]) -> Outcome:
+        """Compute a row block, whose rows are one axis of its results."""
+        known = None if saved is None else tuple(_flat(xp, s[(*block, ...)]) for s in saved)
+        part, up = block_operands(xp, o, block, classes), cut_cotangent(xp, cotangent, block)
+        return by(part, call.options, cx, classes, outputs, up, known)
+
+    blocks = list(block_slices(rows, classes, cx, budget))
     if len(blocks) <= 1:
-        outcome = _block(call, outputs, cotangent, saved, (slice(None),) * len(rows))
+        outcome = computed((slice(None),) * len(rows))
         of_rows = outcome._replace(total=None, weight=None)
         shaped = of_rows.map(lambda a: xp.reshape(a, (*rows, *a.shape[1:])))
         return shaped._replace(total=outcome.total, weight=outcome.weight)
     if cx.library == "numpy":
         _keep_freed_pages()
-    out = _allocate(o, rows, outputs, cx)
+    out: Outcome | None = None
     totals, weights = [], []
     for block in blocks:
-        outcome = _block(call, outputs, cotangent, saved, block)
+        outcome = computed(block)
         totals.append(outcome.total)
         weights.append(outcome.weight)
+        if out is None:
+            of_rows = outcome._replace(total=None, weight=None)
+            out = of_rows.map(
+                lambda a: xp.empty((*rows, *a.shape[1:]), dtype=a.dtype, device=cx.device)
+            )
         for whole, part in zip(_arrays(out), _arrays(outcome), strict=True):
             if whole is not None:
                 at = (*block, ...)
                 whole[at] = xp.reshape(part, whole[at].shape)
+    assert out is not None
     total = exact_sum(cx, xp.stack(totals)) if outputs.total else None
     weight = exact_sum(cx, xp.stack(weights)) if outputs.weight else None
     return out._replace(total=total, weight=weight)
@@ -74,40 +94,9 @@ def _keep_freed_pages() -> None:
         bytearray(2**24)
 
 
-def _block(
-    call: LossCall, outputs: Outputs, cotangent: Cotangent, saved: Saved, block: tuple[slice, ...]
-) -> Outcome:
-    """Compute the outputs of a row block, whose rows are one axis of its results."""
-    cx, classes, xp = call.cx, call.classes, call.cx.xp
-    known = None if saved is None else tuple(_flat(xp, s[(*block, ...)]) for s in saved)
-    part = block_operands(xp, call.operands, block, classes)
-    row_cotangent = cut_cotangent(xp, cotangent, block)
-    return evaluate(part, call.options, cx, classes, outputs, row_cotangent, known)
-
-
 def _arrays(r: Outcome) -> tuple[Any, ...]:
     """Return the outputs that have rows, None for what was not asked for."""
     return (r.rows, r.grad, r.grad_targets, r.elements, *(r.stats or ()), *(r.tokens or ()))
-
-
-def _allocate(o: Operands, rows: tuple[int, ...], outputs: Outputs, cx: Context) -> Outcome:
-    """Return empty arrays that the blocks are written into."""
-
-    def empty(shape: Any, dtype: Any) -> Array:
-        return cx.xp.empty(tuple(shape), dtype=dtype, device=cx.device)
-
-    x, t = o.x, o.targets
-    stats = None
-    if outputs.stats:
-        stats = empty(rows, cx.compute_dtype), empty(rows, cx.sum_dtype)
-    return Outcome(
-        rows=empty(rows, cx.compute_dtype) if outputs.rows else None,
-        grad=empty(x.shape, x.dtype) if outputs.grad else None,
-        grad_targets=empty(t.shape, t.dtype) if outputs.grad_targets and t is not None else None,
-        stats=stats,
-        elements=empty(x.shape, cx.compute_dtype) if outputs.elements else None,
-        tokens=room(rows, cx, outputs) if outputs.tokens else None,
-    )
 
 
 def _flat(xp: Any, a: Array) -> Array:

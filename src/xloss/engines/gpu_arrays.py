@@ -3,46 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 from .._arrays.inspect import Array
-
-
-class GpuArrays(Protocol):
-    """What the engines ask of an array library about its arrays; a GPU is known by its index."""
-
-    def index(self, a: Array) -> int:
-        """Return the index of the GPU that an array is on."""
-
-    def capability(self, index: int) -> int:
-        """Return a GPU's compute capability, 90 for 9.0."""
-
-    def address(self, a: Array) -> int:
-        """Return the address of the first element."""
-
-    def steps(self, a: Array) -> tuple[int, ...]:
-        """Return the strides, in elements."""
-
-    def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
-        """Make an array in C order on the GPU of `like`, by the library's own allocator."""
-
-    def empty_like(self, a: Array) -> Array:
-        """Make an array with the strides of `a`, or in C order where those leave gaps."""
-
-    def alike(self, a: Array) -> Array:
-        """Make an array of the shape and dtype of `a`, which is in C order, in the least time."""
-
-    def holds(self, a: Array, size: int) -> bool:
-        """Tell whether the memory behind the first element of a plain array has so many bytes."""
-
-    def in_order(self, a: Array) -> Array:
-        """Return the array in C order, a copy where it is not."""
-
-    def stream(self, index: int) -> int:
-        """Return the handle of the current stream on a GPU."""
-
-    def in_turn(self, index: int, stream: int) -> bool:
-        """Tell whether launches on a stream run one after another, and none is being captured."""
 
 
 def storage_holds(a: Array, size: int) -> bool:
@@ -55,12 +18,80 @@ def storage_holds(a: Array, size: int) -> bool:
     return held >= before + size
 
 
+class _CuPyArrays:
+    """What the engines ask of an array library about its arrays; a GPU is known by its index."""
+
+    def __init__(self) -> None:
+        import cupy
+
+        self._cupy = cupy
+
+    def index(self, a: Array) -> int:
+        """Return the index of the GPU that an array is on."""
+        return int(a.device.id)
+
+    @cache  # noqa: B019  # one object lives as long as the process
+    def capability(self, index: int) -> int:
+        """Return a GPU's compute capability, 90 for 9.0."""
+        return int(self._cupy.cuda.Device(index).compute_capability)
+
+    def address(self, a: Array) -> int:
+        """Return the address of the first element."""
+        return int(a.data.ptr)
+
+    def steps(self, a: Array) -> tuple[int, ...]:
+        """Return the strides, in elements."""
+        return tuple(s // a.itemsize for s in a.strides)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
+        """Make an array in C order on the GPU of `like`, by the library's own allocator."""
+        if like.device.id == self._cupy.cuda.runtime.getDevice():
+            return self._cupy.empty(shape, dtype)
+        with like.device:
+            return self._cupy.empty(shape, dtype)
+
+    def empty_like(self, a: Array) -> Array:
+        """Make an array with the strides of `a`, or in C order where those leave gaps."""
+        if a.device.id == self._cupy.cuda.runtime.getDevice():
+            return self._cupy.empty_like(a)
+        with a.device:
+            return self._cupy.empty_like(a)
+
+    def alike(self, a: Array) -> Array:
+        """Make an array of the shape and dtype of `a`, which is in C order, in the least time."""
+        return self.empty(a.shape, a.dtype, a)
+
+    def holds(self, a: Array, size: int) -> bool:
+        """Tell whether the memory behind the first element of a plain array has so many bytes."""
+        return True
+
+    def in_order(self, a: Array) -> Array:
+        """Return the array in C order, a copy where it is not."""
+        return self._cupy.ascontiguousarray(a)
+
+    def stream(self, index: int) -> int:
+        """Return the handle of the current stream on a GPU."""
+        # CuPy's current stream belongs to the current device. On another device work goes to the
+        # default stream.
+        if index == self._cupy.cuda.runtime.getDevice():
+            return int(self._cupy.cuda.get_current_stream().ptr)
+        return 0
+
+    def in_turn(self, index: int, stream: int) -> bool:
+        """Tell whether launches on a stream run one after another, and none is being captured."""
+        # Handle 2 names the calling thread's own default stream: two threads have two streams.
+        runtime = self._cupy.cuda.runtime
+        here = index == runtime.getDevice() and stream != 2
+        return here and not runtime.streamIsCapturing(stream)
+
+
 class _TorchArrays:
+    """The same of PyTorch, by its own functions: a method around each would double its time."""
+
     def __init__(self) -> None:
         import torch
 
         self._torch = torch
-        # PyTorch's own functions: a method of this class around each would double what it takes.
         self.index = torch.Tensor.get_device
         self.address = torch.Tensor.data_ptr
         self.alike = self.empty_like = torch.empty_like
@@ -83,61 +114,7 @@ class _TorchArrays:
         return index == self._current() and not self._capturing()
 
 
-class _CuPyArrays:
-    def __init__(self) -> None:
-        import cupy
-
-        self._cupy = cupy
-
-    def index(self, a: Array) -> int:
-        return int(a.device.id)
-
-    @cache  # noqa: B019  # one object lives as long as the process
-    def capability(self, index: int) -> int:
-        return int(self._cupy.cuda.Device(index).compute_capability)
-
-    def address(self, a: Array) -> int:
-        return int(a.data.ptr)
-
-    def steps(self, a: Array) -> tuple[int, ...]:
-        return tuple(s // a.itemsize for s in a.strides)
-
-    def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
-        if like.device.id == self._cupy.cuda.runtime.getDevice():
-            return self._cupy.empty(shape, dtype)
-        with like.device:
-            return self._cupy.empty(shape, dtype)
-
-    def empty_like(self, a: Array) -> Array:
-        if a.device.id == self._cupy.cuda.runtime.getDevice():
-            return self._cupy.empty_like(a)
-        with a.device:
-            return self._cupy.empty_like(a)
-
-    def alike(self, a: Array) -> Array:
-        return self.empty(a.shape, a.dtype, a)
-
-    def holds(self, a: Array, size: int) -> bool:
-        return True
-
-    def in_order(self, a: Array) -> Array:
-        return self._cupy.ascontiguousarray(a)
-
-    def stream(self, index: int) -> int:
-        # CuPy's current stream belongs to the current device. On another device work goes to the
-        # default stream.
-        if index == self._cupy.cuda.runtime.getDevice():
-            return int(self._cupy.cuda.get_current_stream().ptr)
-        return 0
-
-    def in_turn(self, index: int, stream: int) -> bool:
-        # Handle 2 names the calling thread's own default stream: two threads have two streams.
-        runtime = self._cupy.cuda.runtime
-        here = index == runtime.getDevice() and stream != 2
-        return here and not runtime.streamIsCapturing(stream)
-
-
 @cache
-def of(library: str) -> GpuArrays:
+def of(library: str) -> Any:
     """Return what knows the arrays of a library, "torch" or "cupy"."""
     return _TorchArrays() if library == "torch" else _CuPyArrays()

@@ -57,7 +57,7 @@ def row_layout(x: Array) -> RowLayout | None:
 
 
 def gpu_row_layout(library: Any, x: Array) -> RowLayout | None:
-    """Return the layout of an array on a GPU, of a library that is a `GpuArrays`."""
+    """Return the layout of an array on a GPU, of a library as `gpu_arrays.of` knows it."""
     found = _merged_at_zero(tuple(x.shape), library.steps(x))
     return None if found is None else found._replace(address=library.address(x))
 

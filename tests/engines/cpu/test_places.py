@@ -8,27 +8,7 @@ import numpy as np
 import pytest
 
 import xloss
-from fresh import KERNEL
 from xloss.engines import disk_cache, generic
-
-GONE = """
-import os, tempfile
-folder = tempfile.mkdtemp()
-os.chdir(folder)
-os.rmdir(folder)
-"""
-
-
-# ---- A folder that has been deleted --------------------------------------------------------------
-
-
-@pytest.mark.parametrize("cache", ["", "relative", "absolute"])
-def test_a_deleted_folder_compiles(tmp_path, cache, forked):
-    pytest.importorskip("numba")
-    name = str(tmp_path / "cache") if cache == "absolute" else cache
-    env = {"XLOSS_CACHE_DIR": name, "XDG_CACHE_HOME": str(tmp_path / "empty")}
-    assert forked(f"{GONE}\n{KERNEL}\nprint(computed())", env=env) == "[1.0, 4.0, 7.0, 10.0]"
-    assert len(list(tmp_path.rglob("*.kernel"))) == (0 if cache == "relative" else 1)
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="where other systems keep caches")

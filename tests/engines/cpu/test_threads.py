@@ -1,7 +1,6 @@
 """The CPU engine through public calls: threads, forks, workers; the same bits, and no abort."""
 
 import os
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -131,29 +130,6 @@ thread.join()
 print(code, got == [bits()])
 """
     assert said(CALLS + script, delay, env=env) == "0 True"
-
-
-@forking
-@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
-def test_torch_s_forked_workers(env):
-    script = """
-import torch
-
-class Losses(torch.utils.data.Dataset):
-    def __len__(self):
-        return 6
-
-    def __getitem__(self, i):
-        return bits(), float(xloss.cross_entropy(torch.from_numpy(wide), y))
-
-y = torch.from_numpy(labels[id(wide)])
-right = Losses()[0]
-loader = torch.utils.data.DataLoader(
-    Losses(), batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=100
-)
-print({tuple(got) for got in loader} == {right})
-"""
-    assert said(CALLS + script, env=env) == "True"
 
 
 def test_without_numba_the_generic_engine_runs_and_a_line_installs_it(monkeypatch):

@@ -21,7 +21,7 @@ from ..._arrays.inspect import INTEGERS, Array, dtype_name
 from ...core.call import LossCall
 from ...core.options import UNIT_COTANGENT, Cotangent, Outcome, Outputs, Saved
 from ...core.reduce import exact_sum
-from ...core.targets import safe_labels
+from ...core.targets import prepare
 from ...engines import generic
 from ...engines.cpu import engine as cpu
 from . import ffi_formula as formula
@@ -104,7 +104,7 @@ def _formed(
     options = options._replace(
         ignore_index=ignored if options.indexed else None, reduction="none", validate="auto"
     )
-    given = (class_weight, None, o.where, sample_weight, cotangent)
+    given = (class_weight, o.where, sample_weight, cotangent)
     there = [a is not None for a in (*given, saved)]
     form = Form._make((options, *there, outputs))
     return form, [o.x, targets, *(a for a in (*given, *(saved or ())) if a is not None)]
@@ -136,14 +136,25 @@ def _rows_jvp(primals: Any, tangents: Any, *, form: Form) -> Any:
     return rows_p.bind(*primals, form=form), moved
 
 
-def _by_label(*arrays: Array, form: Form) -> Any:
-    """Call with the class weight of each row's label: rows may be spread, classes may not."""
-    call, _ = formula.described(form, arrays)
+def _prepared(*arrays: Array, form: Form) -> Any:
+    """Call the kernels with what they read of targets and weights, as the engine prepares it."""
+    call, cotangent = formula.described(form, arrays)
     o, cx = call.operands, call.cx
-    labels = safe_labels(o.targets, o.x.shape[-1], form.options.ignore_index, cx)[0]
-    weights = cx.take(o.class_weight, labels)
-    form = form._replace(class_weight=False, label_weight=True)
-    return rows_p.bind(*arrays[:2], weights, *arrays[3:], form=form)
+    t = prepare(o, form.options, cx, call.classes)
+    up = None if isinstance(cotangent.row_loss, float) else cotangent.row_loss
+    numbers = {"sample_weight": t.sample_weight, "label_weight": t.label_weight, "cotangent": up}
+    with jax.enable_x64(True):
+        given = {name: cx.cast(a, jnp.float64) for name, a in numbers.items() if a is not None}
+        if t.labels is not None:
+            given["labels"] = cx.cast(t.labels, jnp.int64)
+    others = {"soft": t.probs, "row_present": t.row_present, "label_invalid": t.label_invalid}
+    if jax_lowering.needs_classes(form):  # of labels alone rows may be spread, classes may not
+        others["class_weight"] = t.class_weight
+    given |= {name: a for name, a in others.items() if a is not None}
+    if form.saved:
+        given["maxima"], given["tail_sums"] = arrays[-2:]
+    inputs = _alike([o.x, *given.values()])
+    return kernel_p.bind(*inputs, form=form, fields=("logits", *given))
 
 
 def _in_front(arrays: Any, dims: Any, shared: int | None) -> list[Array]:
@@ -195,11 +206,15 @@ def _primitive(name: str, plain: Any, kinds: Any, class_weight_at: int) -> Any:
 rows_p = _primitive("xloss_rows", formula.rows, formula.row_kinds, 2)
 ad.primitive_jvps[rows_p] = _rows_jvp
 _by_formula = mlir.lower_fun(formula.rows, multiple_results=True)
-_weighed = mlir.lower_fun(_by_label, multiple_results=True)
+_by_kernel = mlir.lower_fun(_prepared, multiple_results=True)
+kernel_p = Primitive("xloss_kernel")  # within a program that is lowered, and nowhere else
+kernel_p.multiple_results = True
+kernel_p.def_abstract_eval(lambda x, *_, form, fields: formula.row_kinds(x, form=form))
+mlir.register_lowering(kernel_p, jax_lowering.kernel)
 mlir.register_lowering(
     rows_p, partial(jax_lowering.computed, _by_formula, "this program is not for the CPU")
 )
-mlir.register_lowering(rows_p, partial(jax_lowering.host, _by_formula, _weighed), platform="cpu")
+mlir.register_lowering(rows_p, partial(jax_lowering.host, _by_formula, _by_kernel), platform="cpu")
 
 
 def _slope_jvp(primals: Any, tangents: Any, *, form: Form) -> Any:
@@ -214,7 +229,7 @@ def _slope_transposed(cotangent: Any, v: Any, *arrays: Any, form: Form) -> Any:
     if type(cotangent[0]) is ad.Zero:
         return [ad.Zero(v.aval), *none]
     left = list(arrays)
-    at = 2 + sum(form[1:5])
+    at = 2 + sum(form[1:4])
     given = form._replace(cotangent=True, outputs=Outputs(grad=True))
     made = rows_p.bind(*_alike([*left[:at], cotangent[0], *left[at:]]), form=given)
     return [*made, *none]

@@ -20,8 +20,7 @@ class Form(NamedTuple):
     """What a call of the primitive is specialised on: options, arrays given, results wanted."""
 
     options: Options
-    class_weight: bool  # one a class
-    label_weight: bool  # one a row instead, its label's
+    class_weight: bool
     where: bool
     sample_weight: bool
     cotangent: bool
@@ -32,8 +31,8 @@ class Form(NamedTuple):
 def described(form: Form, arrays: Any) -> tuple[LossCall, Cotangent]:
     """Name the arrays of a call; return it and the cotangent of its rows."""
     left = list(arrays[2:])
-    named = [left.pop(0) if there else None for there in form[1:6]]
-    class_weight, _, where, sample_weight, cotangent = named
+    named = [left.pop(0) if there else None for there in form[1:5]]
+    class_weight, where, sample_weight, cotangent = named
     x = arrays[0]
     o = Operands(x, arrays[1], class_weight, sample_weight, where)
     call = LossCall("", form.options, context(x, jnp), o, x.shape[-1])

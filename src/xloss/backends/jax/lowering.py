@@ -10,7 +10,6 @@ import jax
 from jax.extend.mlir import ir
 from jax.interpreters import mlir
 
-from ..._arrays.inspect import dtype_name
 from ...engines import EngineUnavailable
 from ...engines.cpu import xla_ffi
 from ...engines.cpu.call import COLUMN_KERNEL_MAX_CLASSES
@@ -25,23 +24,26 @@ def computed(formula: Lowering, reason: str, ctx: Any, *operands: Any, form: Any
     return formula(ctx, *operands, form=form)
 
 
-def host(formula: Lowering, by_label: Lowering, ctx: Any, *operands: Any, form: Any) -> Any:
-    """Lower for the host's processor: a call of the engine where it can be called.
-
-    by_label: a call with each row's own weight in place of the classes'.
-    """
+def host(formula: Lowering, by_kernel: Lowering, ctx: Any, *operands: Any, form: Any) -> Any:
+    """Lower for the host's processor: a call of the engine where it can be called."""
     reason = _refused(ctx, form)
     if reason is not None:
         return computed(formula, reason, ctx, *operands, form=form)
-    if form.class_weight and not _needs_classes(form):
-        return by_label(ctx, *operands, form=form)
-    x = ctx.avals_in[0]
-    options = xla_ffi.options(form, dtype_name(x.dtype), x.shape[-1] > COLUMN_KERNEL_MAX_CLASSES)
-    call = jax.ffi.ffi_lowering(xla_ffi.TARGET, extra_attributes=_spread(ctx, x, form))
+    return by_kernel(ctx, *operands, form=form)
+
+
+def kernel(ctx: Any, *operands: Any, form: Any, fields: tuple[str, ...]) -> Any:
+    """Lower the call itself; fields: what the engine calls the arrays."""
+    x, outputs = ctx.avals_in[0], form.outputs
+    made = [*["losses"] * outputs.rows, *["maxima", "tail_sums"] * outputs.stats]
+    fields = (*fields, *made, *["gradient"] * outputs.grad)
+    by_rows = x.shape[-1] > COLUMN_KERNEL_MAX_CLASSES
+    options = xla_ffi.options(form, x, by_rows, fields, (*ctx.avals_in, *ctx.avals_out))
+    call = jax.ffi.ffi_lowering(xla_ffi.TARGET, extra_attributes=_spread(ctx, x, fields))
     return call(ctx, *operands, options=options)
 
 
-def _needs_classes(form: Any) -> bool:
+def needs_classes(form: Any) -> bool:
     """Tell whether every class's weight counts in a row, not its label's alone."""
     return not form.options.indexed or bool(form.options.label_smoothing)
 
@@ -60,12 +62,12 @@ def _refused(ctx: Any, form: Any) -> str | None:
         spread = set(axes.mesh.axis_names) != set(axes.manual_axes)
     if spread and form.options.engine != "cpu":
         return "XLA may spread the classes over devices, which the engine would gather"
-    if spread and form.class_weight and _needs_classes(form):
+    if spread and form.class_weight and needs_classes(form):
         return "XLA's partitioner takes class weights for rows, and would spread them"
     return xla_ffi.unavailable()
 
 
-def _spread(ctx: Any, x: Any, form: Any) -> dict[str, Any]:
+def _spread(ctx: Any, x: Any, fields: tuple[str, ...]) -> dict[str, Any]:
     """Say that rows may be spread over devices, each device's by themselves.
 
     In the words of both of XLA's partitioners: the leading axes are the same rows in every array.
@@ -75,14 +77,14 @@ def _spread(ctx: Any, x: Any, form: Any) -> dict[str, Any]:
     names = [next(fresh) for _ in range(rows)]
     sizes = dict(zip(names, x.shape, strict=False))
 
-    def axes(i: int, shape: tuple[int, ...]) -> str:
-        shared = 0 if form.class_weight and i == 2 else rows
+    def axes(field: str, shape: tuple[int, ...]) -> str:
+        shared = 0 if field == "class_weight" else rows
         own = [next(fresh) for _ in shape[shared:]]
         sizes.update(zip(own, shape[shared:], strict=True))
         return f"[{', '.join([*names[:shared], *own])}]"
 
-    taken = ", ".join(axes(i, a.shape) for i, a in enumerate(ctx.avals_in))
-    made = ", ".join(axes(-1, a.shape) for a in ctx.avals_out)
+    taken = ", ".join(axes(*a) for a in zip(fields, (a.shape for a in ctx.avals_in), strict=False))
+    made = ", ".join(axes("losses", a.shape) for a in ctx.avals_out)
     lengths = ", ".join(f"{name}={n}" for name, n in sizes.items())
     rule = f"#sdy.op_sharding_rule<({taken})->({made}) {{{lengths}}}>"
     return {

@@ -25,7 +25,7 @@ PATIENCE = 60.0
 importing = threading.RLock()
 
 _locks: list[tuple[dict[str, Any], str]] = [(globals(), "importing")]
-_taken = threading.local()
+_taken = threading.local()  # by a thread's fork that is not over
 
 
 def wait_for(owner: Any) -> None:
@@ -46,27 +46,21 @@ def _before() -> None:
     for namespace, name in _locks:
         lock = namespace[name]
         taken.append((namespace, name, lock, lock.acquire(timeout=PATIENCE)))
-    _stack().append(taken)
+    _taken.locks = taken
 
 
 def _after_in_parent() -> None:
-    for _, _, lock, held in reversed(_stack().pop()):
+    for _, _, lock, held in reversed(_taken.locks):
         if held:
             lock.release()
 
 
 def _after_in_child() -> None:
-    for namespace, name, lock, held in reversed(_stack().pop()):
+    for namespace, name, lock, held in reversed(_taken.locks):
         if held:
             lock.release()
         else:  # a thread holds it that does not exist in the child
             namespace[name] = threading.RLock()
-
-
-def _stack() -> list[Any]:
-    """Return the locks that each unfinished fork of this thread has taken."""
-    stack: list[Any] = _taken.__dict__.setdefault("stack", [])
-    return stack
 
 
 if hasattr(os, "register_at_fork"):

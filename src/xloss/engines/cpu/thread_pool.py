@@ -17,7 +17,6 @@ __all__ = ["run", "threads"]
 Task = Callable[[int], None]
 # How many threads a library uses itself: entered by its backend, which is then in use.
 LIMITS: dict[str, Callable[[], int]] = {}
-SHOWN = 40  # characters of an invalid value in its error message
 
 
 def threads() -> int:
@@ -29,8 +28,7 @@ def threads() -> int:
     setting = os.environ.get("XLOSS_NUM_THREADS")
     if setting:
         if not re.fullmatch(r"[ \t]*0*[1-9][0-9]{0,8}[ \t]*", setting):
-            shown = setting if len(setting) <= SHOWN else f"{setting[:SHOWN]}..."
-            raise ValueError(f"XLOSS_NUM_THREADS: expected a positive integer, got {shown!r}")
+            raise ValueError(f"XLOSS_NUM_THREADS: expected a positive integer, got {setting!r}")
         return int(setting)
     # A list has a number for each level of nested loops. What is not a positive integer OpenMP
     # ignores, too.
@@ -62,8 +60,8 @@ def run(task: Task, count: int) -> None:
     try:
         pool.help_with(job, helpers)
         job.work()
-        while len(job.left) < len(job.entered):
-            job.news.get()
+        for _ in job.entered:  # which may grow meanwhile
+            job.left.get()
     finally:
         job.todo.clear()
         if job in pool.jobs:
@@ -86,9 +84,9 @@ class _Job:
         self.task: Task | None = task
         self.todo = list(range(count - 1, -1, -1))  # list.pop is atomic: each task is taken once
         self.errors: list[BaseException] = []
+        # Each item a helper; it enters before it takes a task, so that `run` waits for its end.
         self.entered: list[None] = []
-        self.left: list[None] = []
-        self.news: SimpleQueue[None] = SimpleQueue()  # each item: somebody has left
+        self.left: SimpleQueue[None] = SimpleQueue()
 
     def work(self) -> None:
         """Run tasks until none is left."""
@@ -103,13 +101,6 @@ class _Job:
             except BaseException as error:
                 self.errors.append(error)
                 todo.clear()
-
-    def help(self) -> None:
-        """Work in a helper thread."""
-        self.entered.append(None)  # before a task is taken, so that `run` waits for its end
-        self.work()
-        self.left.append(None)
-        self.news.put(None)
 
 
 class _Pool:
@@ -144,7 +135,9 @@ class _Pool:
             self.calls.get()
             for job in tuple(self.jobs):
                 if job.todo:
-                    job.help()
+                    job.entered.append(None)
+                    job.work()
+                    job.left.put(None)
 
 
 _current = _Pool()

@@ -6,9 +6,10 @@ table of this process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
+from math import prod
 from time import perf_counter
 from typing import Any
 
@@ -19,7 +20,7 @@ from .kernels import xla_layout as at
 
 __all__ = ["TARGET", "options", "unavailable", "warm"]
 
-TARGET = "xloss_rows_1"  # the number changes with the operands or the options
+TARGET = "xloss_rows_2"  # the number changes with the operands or the options
 
 
 @cache
@@ -100,23 +101,22 @@ def _ready(dtype: str, by_rows: bool) -> None:
     xla_call.TABLE[place] = _entry(getattr(kernels, name), signature)
 
 
-def options(form: Any, dtype: str, by_rows: bool) -> Any:
-    """Return a call's options as the handler reads them, once the kernel is there to be called."""
+def options(form: Any, x: Any, by_rows: bool, fields: Sequence[str], kinds: Sequence[Any]) -> Any:
+    """Return a call's options as the handler reads them, once the kernel is there to be called.
+
+    fields: of `xla_layout.FIELDS`, of each argument and each result; kinds: their shapes and
+    dtypes.
+    """
     from .kernels import xla_call
 
+    dtype, o, rows = x.dtype.name, form.options, x.ndim - 1
     _ready(dtype, by_rows)
     xla_call.TABLE[at.THREADS] = thread_pool.threads()
-    options, outputs = form.options, form.outputs
-    made = np.zeros(at.OPTION_COUNT, np.int64)
-    made[at.KIND] = at.DTYPES[dtype]
-    made[at.BY_ROWS] = by_rows
-    made[at.GIVEN] = sum(bool(there) << i for i, there in enumerate(form[1:7]))
-    made[at.WANTED] = outputs.rows | outputs.stats << 1 | outputs.grad << 2
-    made[at.INDEXED] = options.indexed
-    made[at.IGNORES] = options.ignore_index is not None
-    made[at.IGNORED] = options.ignore_index or 0
-    numbers = made.view(np.float64)
-    numbers[at.EPS] = options.label_smoothing
-    numbers[at.Z_LOSS] = options.z_loss
-    numbers[at.CAP] = options.softcap or 0.0
-    return made
+    numbers = np.array([o.label_smoothing, o.z_loss, o.softcap or 0.0])
+    made = [at.DTYPES[dtype], by_rows, form.saved, *numbers.view(np.int64)]
+    for field, kind in zip(fields, kinds, strict=True):
+        has_rows = field != "class_weight"
+        each = prod(kind.shape[rows * has_rows :])
+        step = each * kind.dtype.itemsize * has_rows
+        made += [at.FIELDS.index(field), each, step, at.KINDS[kind.dtype.name]]
+    return np.array(made, np.int64)

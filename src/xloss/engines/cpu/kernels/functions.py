@@ -30,18 +30,7 @@ _LOG2E = 1.4426950408889634
 _ROUND4, _ROUND8 = f4(1.5 * 2**23), f8(1.5 * 2**52)
 _LOW4, _LOW8 = f4(-131.0), f8(-752.0)  # below, the result is 0
 
-_E4 = tuple(
-    map(
-        f4,
-        (
-            0.0013926213141530752,
-            0.008363203145563602,
-            0.041666556149721146,
-            0.16666576266288757,
-            0.5,
-        ),
-    )
-)
+_E4 = tuple(map(f4, (0.0013926213, 0.008363203, 0.041666556, 0.16666576, 0.5)))
 _E8 = (
     2.5100424157005067e-08,
     2.7620138719733994e-07,
@@ -56,19 +45,23 @@ _E8 = (
 )
 
 
+def _polynomial(coefficients: Any) -> Any:
+    """Return code for the value of a polynomial at r; the highest power comes first."""
+    first, others = coefficients[0], coefficients[1:]
+
+    def value(r: Any) -> Any:
+        p = first
+        for c in others:
+            p = p * r + c
+        return p
+
+    return value
+
+
 @by_type(**EXACT)
 def _exp_series(r: Any) -> Any:
     """Return (exp(r) - 1 - r)/r² for |r| <= ln 2 / 2."""
-    if r == types.float32:
-        c6, c5, c4, c3, c2 = _E4
-        return lambda r: (((c6 * r + c5) * r + c4) * r + c3) * r + c2
-    d11, d10, d9, d8, d7, d6, d5, d4, d3, d2 = _E8
-
-    def double(r: Any) -> Any:
-        p = ((((d11 * r + d10) * r + d9) * r + d8) * r + d7) * r + d6
-        return (((p * r + d5) * r + d4) * r + d3) * r + d2
-
-    return double
+    return _polynomial(_E4 if r == types.float32 else _E8)
 
 
 @by_type(**EXACT)
@@ -216,17 +209,7 @@ def log1p(r: Any) -> Any:
 _NEAR = 0.5625
 # (tanh(u)/u - 1)/u² in powers of u² for |u| <= 0.5625.
 _T4 = tuple(
-    map(
-        f4,
-        (
-            0.0024876147508621216,
-            -0.008499247953295708,
-            0.02181190252304077,
-            -0.05396406352519989,
-            0.133333221077919,
-            -0.3333333432674408,
-        ),
-    )
+    map(f4, (0.0024876148, -0.008499248, 0.021811903, -0.053964064, 0.13333322, -0.33333334))
 )
 _T8 = (
     1.109447179610089e-06,
@@ -247,18 +230,9 @@ _T8 = (
 
 
 @by_type(**EXACT)
-def _tanh_series(w: Any) -> Any:
-    """Return (tanh(u)/u - 1)/u² of w = u², for |u| <= 0.5625."""
-    if w == types.float32:
-        t6, t5, t4, t3, t2, t1 = _T4
-        return lambda w: ((((t6 * w + t5) * w + t4) * w + t3) * w + t2) * w + t1
-    v14, v13, v12, v11, v10, v9, v8, v7, v6, v5, v4, v3, v2, v1 = _T8
-
-    def double(w: Any) -> Any:
-        p = ((((((v14 * w + v13) * w + v12) * w + v11) * w + v10) * w + v9) * w + v8) * w + v7
-        return (((((p * w + v6) * w + v5) * w + v4) * w + v3) * w + v2) * w + v1
-
-    return double
+def _tanh_series(r: Any) -> Any:
+    """Return (tanh(u)/u - 1)/u² of r = u², for |u| <= 0.5625."""
+    return _polynomial(_T4 if r == types.float32 else _T8)
 
 
 @by_type(**EXACT)

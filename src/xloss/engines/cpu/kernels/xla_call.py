@@ -30,10 +30,6 @@ _errors = {
         at.RESOURCE_EXHAUSTED,
         b"xloss: no memory for the buffers of the compiled row kernels",
     ),
-    at.KERNEL_FAILED: (
-        at.RESOURCE_EXHAUSTED,
-        b"xloss: a compiled row kernel failed for want of memory",
-    ),
 }
 # What XLA makes each error of, ready: where there is no memory, none can be asked for.
 _held: list[Any] = []

@@ -1,7 +1,12 @@
 """What XLA calls: the handler of a call frame, and the task of a helping thread.
 
-No Python runs in them, and no lock is taken. They are compiled once for all dtypes: the kernels,
-those that NumPy's arrays go to, are called by the addresses in the table.
+A call is cut into row blocks that threads take in turn. No Python runs here, no lock is taken, and
+nothing may raise: an exception would leave XLA without an answer. Nobody waits: the thread that XLA
+called takes blocks as well, a helper that comes late finds nothing and leaves, and whoever ends the
+last block completes XLA's future.
+
+All is compiled once for all dtypes: the kernels, those that NumPy's arrays go to, are called by the
+addresses in the table.
 """
 
 from __future__ import annotations
@@ -10,13 +15,103 @@ from typing import Any
 
 from ..kernel_cache import inline, kernel
 from . import xla_layout as at
-from .bits import i4, i8, stored
-from .xla_call import allocate, ask, call_c, error, fetch_add, free, half, table, word
-from .xla_rows import leave, work
+from .bits import NO_BOUND, f4, f8, float8, i2, i4, i8, stored, u2
+from .xla_call import (
+    allocate,
+    ask,
+    call_c,
+    call_kernel,
+    error,
+    fetch_add,
+    free,
+    half,
+    table,
+    word,
+)
 
 # Sizes as in the engine for NumPy's arrays.
 PIECE, PIECE_COUNT, MOST_ROWS, ALONE = 2**20, 8, 2**14, 2**16
 LARGE, PAGE, HUGE_PAGES = 2**22, 2**12, 14  # from so many bytes on pages are asked to be large
+
+
+@inline()
+def place(s: Any, field: int, first: int) -> Any:
+    """Return where an array's part from row `first` on begins; 0 where it is not given."""
+    address = s[at.ADDRESSES + field]
+    return 0 if address == 0 else address + first * s[at.STEPS + field]
+
+
+@inline()
+def run_piece(s: Any, first: int, count: int) -> Any:
+    """Compute `count` rows; return the kernel's status."""
+    classes, options = s[at.CLASSES], s[at.OPTION :]
+    layout = NO_BOUND, 0, classes, 1
+    # By the order of at.FIELDS.
+    targets = (
+        place(s, 1, first),
+        place(s, 2, first),
+        place(s, 3, first),
+        place(s, 4, first),
+        place(s, 5, first),
+        place(s, 6, first),
+        place(s, 7, first),
+    )
+    numbers = (
+        (0, count, classes, place(s, at.LOGITS, first), *layout),
+        targets,
+        (place(s, 8, first), 1.0, False),
+        (float8(options[at.EPS]), float8(options[at.Z_LOSS]), float8(options[at.CAP])),
+        (options[at.SAVED] != 0, place(s, 9, first), 0, place(s, 10, first), place(s, 11, first)),
+        (place(s, at.GRADIENT, first), *layout),
+    )
+    kernel, kind = at.KERNELS + options[at.BY_ROWS], options[at.KIND]
+    if kind == at.F32:
+        return call_kernel(table()[kernel], f4(0), numbers)
+    if kind == at.F64:
+        return call_kernel(table()[kernel + 2], f8(0), numbers)
+    if kind == at.BF16:
+        return call_kernel(table()[kernel + 4], u2(0), numbers)
+    return call_kernel(table()[kernel + 6], i2(0), numbers)
+
+
+@inline()
+def complete(s: Any) -> None:
+    """Tell XLA that all rows are done, or why not."""
+    api, failed, request = s[at.API], s[at.FAILED], s[at.LAST_REQUEST :]
+    if failed == 0:
+        ask(api, at.SET_AVAILABLE, at.SHORT_REQUEST, request, s[at.PROMISE], 0, 0)
+    else:
+        reason = error(api, failed)
+        ask(api, at.SET_ERROR, at.LONG_REQUEST, request, s[at.PROMISE], reason, 0)
+
+
+@inline()
+def work(s: Any) -> int:
+    """Compute row blocks until none is left; return what failed in this thread, 0 for nothing."""
+    rows, per, pieces = s[at.COUNT], s[at.PER_PIECE], s[at.PIECES]
+    failed, floats = 0, allocate(at.FLOATS_SIZE)
+    if floats != 0:
+        call_c(table()[at.GET_FLOATS], floats)
+        call_c(table()[at.SET_FLOATS], table()[at.PYTHON_FLOATS])
+    while True:
+        k = fetch_add(s, at.NEXT, 1)
+        if k >= pieces:
+            break
+        if floats == 0 or run_piece(s, k * per, min(per, rows - k * per)) != 0:
+            s[at.FAILED] = failed = at.NO_MEMORY
+        if fetch_add(s, at.DONE, 1) + 1 == pieces and s[at.PROMISE] != 0:
+            complete(s)
+    if floats != 0:
+        call_c(table()[at.SET_FLOATS], floats)
+        free(floats)
+    return failed
+
+
+@inline()
+def leave(s: Any) -> None:
+    """Free the state with whoever uses it last."""
+    if fetch_add(s, at.USERS, -1) == 1:
+        free(s.ctypes.data)
 
 
 @kernel
@@ -29,82 +124,48 @@ def xla_task(address: int) -> int:
 
 
 @inline()
-def buffer(arrays: int, i: int, kind: int, count: int) -> int:
-    """Return where a buffer's data lies, -1 where it is none of this dtype and size."""
-    b = word(arrays, 8 * i)
-    dims, n = word(b, at.DIMS), 1
-    for j in range(word(b, at.RANK)):
-        n *= word(dims, 8 * j)
-    return word(b, at.DATA) if half(b, at.DTYPE) == kind and n == count else -1
+def count(b: int, first: int, stop: int) -> Any:
+    """Return the product of a buffer's lengths from an axis up to another."""
+    n = 1
+    for j in range(first, stop):
+        n *= word(word(b, at.DIMS), 8 * j)
+    return n
 
 
 @inline()
-def take(s: Any, place: int, there: bool, arrays: int, i: int, kind: int, count: int) -> int:
-    """Enter buffer i into a call's state if it is there; return the number of the next."""
-    if there:
-        s[place] = buffer(arrays, i, kind, count)
-    return i + 1 if there else i
-
-
-@inline()
-def read_options(frame: int, s: Any) -> bool:
-    """Copy a call's options into its state; False where they are none."""
+def read(frame: int, s: Any) -> bool:
+    """Enter a call's options and arrays into its state; False where one is not as they say."""
     if word(frame, at.ATTRIBUTE_COUNT) != 1:
         return False
-    options = word(word(frame, at.ATTRIBUTES), 0)
-    if half(word(frame, at.ATTRIBUTE_TYPES), 0) != at.ARRAY or half(options, 0) != at.S64:
+    given, arguments = word(word(frame, at.ATTRIBUTES), 0), word(frame, at.ARGUMENT_COUNT)
+    arrays, options = arguments + word(frame, at.RESULT_COUNT), word(given, at.ARRAY_DATA)
+    if half(word(frame, at.ATTRIBUTE_TYPES), 0) != at.ARRAY or half(given, 0) != at.S64:
         return False
-    if word(options, at.ARRAY_SIZE) != at.OPTION_COUNT:
+    if word(given, at.ARRAY_SIZE) != at.OPTION_COUNT + at.FIELD_SIZE * arrays or arguments == 0:
         return False
     for j in range(at.OPTION_COUNT):
-        s[at.OPTION + j] = word(word(options, at.ARRAY_DATA), 8 * j)
+        s[at.OPTION + j] = word(options, 8 * j)
+    for j in range(2 * at.FIELD_COUNT):
+        s[at.ADDRESSES + j] = 0
+    x = word(word(frame, at.ARGUMENTS), 0)
+    rank = word(x, at.RANK)
+    if rank < 1:
+        return False
+    rows, classes = count(x, 0, rank - 1), count(x, rank - 1, rank)
+    s[at.COUNT], s[at.CLASSES] = rows, classes
+    for i in range(arrays):
+        if i < arguments:
+            b = word(word(frame, at.ARGUMENTS), 8 * i)
+        else:
+            b = word(word(frame, at.RESULTS), 8 * (i - arguments))
+        field = stored(options, NO_BOUND, i8(0))[at.OPTION_COUNT + at.FIELD_SIZE * i :]
+        numbers = field[at.NUMBERS] * (rows if field[at.STEP] != 0 else 1)
+        kind = field[at.FIELD_KIND]
+        if half(b, at.DTYPE) != kind or count(b, 0, word(b, at.RANK)) != numbers:
+            return False
+        s[at.ADDRESSES + field[at.FIELD]] = word(b, at.DATA)
+        s[at.STEPS + field[at.FIELD]] = field[at.STEP]
     return True
-
-
-@inline()
-def read_arrays(frame: int, s: Any) -> bool:
-    """Enter the arrays into a call's state; False where one is not as the options say."""
-    kind, given = s[at.OPTION + at.KIND], s[at.OPTION + at.GIVEN]
-    wanted, indexed = s[at.OPTION + at.WANTED], s[at.OPTION + at.INDEXED] != 0
-    acc = at.F64 if kind == at.F64 else at.F32
-    for j in range(at.LOGITS, at.OPTION):
-        s[j] = 0
-    arguments, results, expected = word(frame, at.ARGUMENTS), word(frame, at.RESULTS), 2
-    for j in range(5):
-        expected += given >> j & 1
-    if word(frame, at.ARGUMENT_COUNT) != expected + 2 * (given >> 5 & 1):
-        return False
-    if word(frame, at.RESULT_COUNT) != (wanted & 1) + 2 * (wanted >> 1 & 1) + (wanted >> 2 & 1):
-        return False
-    x, t = word(arguments, 0), word(arguments, 8)
-    rank, dims = word(x, at.RANK), word(x, at.DIMS)
-    if half(x, at.DTYPE) != kind or rank < 1:
-        return False
-    rows, classes = 1, word(dims, 8 * (rank - 1))
-    for j in range(rank - 1):
-        rows *= word(dims, 8 * j)
-    found = half(t, at.DTYPE)
-    if (indexed and found != at.S32 and found != at.S64) or (not indexed and found != acc):
-        return False
-    s[at.COUNT], s[at.CLASSES], s[at.TARGETS_KIND] = rows, classes, found
-    s[at.LOGITS] = word(x, at.DATA)
-    s[at.TARGETS] = buffer(arguments, 1, found, rows if indexed else rows * classes)
-    saved, makes_stats = given & at.SAVED != 0, wanted & at.STATS != 0
-    i = take(s, at.WEIGHTS, given & at.CLASS_WEIGHT != 0, arguments, 2, acc, classes)
-    i = take(s, at.WEIGHTS, given & at.LABEL_WEIGHT != 0, arguments, i, acc, rows)
-    i = take(s, at.PRESENT, given & at.WHERE != 0, arguments, i, at.PRED, rows)
-    i = take(s, at.SCALES, given & at.SAMPLE_WEIGHT != 0, arguments, i, acc, rows)
-    i = take(s, at.UPS, given & at.COTANGENT != 0, arguments, i, acc, rows)
-    i = take(s, at.MAXIMA, saved, arguments, i, acc, rows)
-    take(s, at.RESTS, saved, arguments, i, at.U32, 2 * rows)
-    i = take(s, at.LOSSES, wanted & at.ROWS != 0, results, 0, acc, rows)
-    i = take(s, at.MAXIMA, makes_stats, results, i, acc, rows)
-    i = take(s, at.RESTS, makes_stats, results, i, at.U32, 2 * rows)
-    take(s, at.GRADIENT, wanted & at.GRAD != 0, results, i, kind, rows * classes)
-    fits = True
-    for j in range(at.LOGITS, at.OPTION):
-        fits = fits and s[j] != -1
-    return fits
 
 
 @inline()
@@ -126,9 +187,7 @@ def plan(s: Any) -> int:
     pieces = (rows + per - 1) // per
     s[at.PER_PIECE], s[at.PIECES], s[at.USERS] = per, pieces, 1
     s[at.NEXT] = s[at.DONE] = s[at.FAILED] = s[at.PROMISE] = 0
-    kind = s[at.OPTION + at.KIND]
-    size = 8 if kind == at.F64 else 4 if kind == at.F32 else 2
-    ask_large_pages(s[at.GRADIENT], numbers * size)
+    ask_large_pages(s[at.ADDRESSES + at.GRADIENT], rows * s[at.STEPS + at.GRADIENT])
     return min(pieces, table()[at.THREADS]) - 1 if numbers >= ALONE else 0
 
 
@@ -160,7 +219,7 @@ def xla_handler(frame: int) -> Any:
     if address == 0:
         return error(api, at.NO_MEMORY)
     s = stored(address, at.STATE_SIZE, i8(0))
-    if not (read_options(frame, s) and read_arrays(frame, s)):
+    if not read(frame, s):
         free(address)
         return error(api, at.NOT_AS_LOWERED)
     s[at.API], helpers, request = api, plan(s), s[at.REQUEST :]

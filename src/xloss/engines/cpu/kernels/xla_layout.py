@@ -4,6 +4,8 @@ Offsets in bytes are those of the structures in xla/ffi/api/c_api.h, which jaxli
 headers.
 """
 
+from ..arguments import TargetsIn
+
 MAJOR, MINOR = 0, 3  # the version of the interface that the offsets belong to
 
 # XLA_FFI_CallFrame, and its arguments, results and attributes
@@ -34,8 +36,9 @@ DTYPE, DATA, RANK, DIMS = 16, 24, 32, 40
 ARRAY_SIZE, ARRAY_DATA = 8, 16
 
 # XLA_FFI_DataType
-PRED, S32, S64, U32, F16, F32, F64, BF16 = 1, 4, 5, 8, 10, 11, 12, 16
-DTYPES = {"float32": F32, "float64": F64, "bfloat16": BF16, "float16": F16}
+S64, F32, F64, BF16 = 5, 11, 12, 16
+DTYPES = {"float32": F32, "float64": F64, "bfloat16": BF16, "float16": 10}
+KINDS = {**DTYPES, "bool": 1, "int64": S64, "uint32": 8}
 
 # The table of what only this process knows: addresses, and how many threads may work.
 THREADS, TASK, ALLOCATE, FREE, ADVISE, SEEN_MAJOR, SEEN_MINOR = range(7)
@@ -44,27 +47,18 @@ MESSAGES, KERNELS, TABLE_SIZE = 12, 16, 24
 FLOATS_SIZE = 64  # bytes, at least a fenv_t of C
 
 # What may go wrong: the place of its sentence, and its XLA_FFI_Error_Code.
-NOT_AS_LOWERED, NO_MEMORY, KERNEL_FAILED = 1, 2, 3
+NOT_AS_LOWERED, NO_MEMORY = 1, 2
 INVALID_ARGUMENT, RESOURCE_EXHAUSTED = 3, 8
 
-# A call's options, an array of int64; of the floats the bits.
-(
-    KIND,  # of the logits
-    BY_ROWS,  # the kernel for many classes
-    GIVEN,
-    WANTED,
-    INDEXED,
-    IGNORES,
-    IGNORED,
-    EPS,
-    Z_LOSS,
-    CAP,
-    OPTION_COUNT,
-) = range(11)
-# GIVEN: which arrays follow the logits and the targets, in this order.
-CLASS_WEIGHT, LABEL_WEIGHT, WHERE, SAMPLE_WEIGHT, COTANGENT, SAVED = 1, 2, 4, 8, 16, 32
-# WANTED: which results there are, in this order.
-ROWS, STATS, GRAD = 1, 2, 4
+# A call's options, an array of int64; of the floats the bits. KIND is that of the logits, BY_ROWS
+# tells the kernel for many classes, SAVED that the statistics are arguments.
+KIND, BY_ROWS, SAVED, EPS, Z_LOSS, CAP, OPTION_COUNT = range(7)
+# After them, of each argument and each result: its place in FIELDS; how many numbers each row has,
+# or the whole of an array without rows; bytes from row to row, 0 where it has none.
+FIELD, NUMBERS, STEP, FIELD_KIND, FIELD_SIZE = range(5)
+FIELDS = ("logits", *TargetsIn._fields, "cotangent", "losses", "maxima", "tail_sums", "gradient")
+FIELD_COUNT = len(FIELDS)
+LOGITS, GRADIENT = 0, FIELD_COUNT - 1
 
 # What the threads of one call share, in words of 8 bytes.
 (
@@ -78,19 +72,11 @@ ROWS, STATS, GRAD = 1, 2, 4
     FAILED,
     API,
     PROMISE,  # XLA's future, 0 for none
-    LOGITS,
-    TARGETS,
-    TARGETS_KIND,
-    WEIGHTS,
-    PRESENT,
-    SCALES,
-    UPS,
-    MAXIMA,
-    RESTS,
-    LOSSES,
-    GRADIENT,
     OPTION,  # OPTION_COUNT words
-) = range(22)
+) = range(11)
+ADDRESSES = OPTION + OPTION_COUNT  # of FIELDS; 0: not given
+STEPS = ADDRESSES + FIELD_COUNT
 # Room for the arguments of XLA's functions: of the thread that XLA called, and of any thread.
-REQUEST, LAST_REQUEST = OPTION + OPTION_COUNT, OPTION + OPTION_COUNT + 5
+REQUEST = STEPS + FIELD_COUNT
+LAST_REQUEST = REQUEST + 5
 STATE_SIZE = LAST_REQUEST + 5
