@@ -21,12 +21,10 @@ from .inspect import (
 from .ops import CONTEXTS
 from .standard import Context
 
-__all__ = ["Context", "context", "functional", "has_64_bits", "read"]
-
-_has_64_bits: dict[tuple[str, str], tuple[bool, bool]] = {}
+__all__ = ["Context", "context", "functional", "read"]
 
 
-def has_64_bits(xp: Namespace, lib: str, dev: Any) -> tuple[bool, bool]:
+def _has_64_bits(xp: Namespace, lib: str, dev: Any) -> tuple[bool, bool]:
     """Tell whether float64 and int64 exist on this device."""
     if lib in ("numpy", "dask", "tensorflow"):
         return True, True
@@ -35,11 +33,8 @@ def has_64_bits(xp: Namespace, lib: str, dev: Any) -> tuple[bool, bool]:
     if lib == "jax":  # a setting that may change at any time
         switched = bool(sys.modules["jax"].config.jax_enable_x64)
         return switched, switched
-    key = (lib, _device_key(dev))
-    if key not in _has_64_bits:
-        kinds = xp.__array_namespace_info__().dtypes(device=dev)
-        _has_64_bits[key] = "float64" in kinds, "int64" in kinds
-    return _has_64_bits[key]
+    kinds = xp.__array_namespace_info__().dtypes(device=dev)
+    return "float64" in kinds, "int64" in kinds
 
 
 # Contexts of concrete arrays, each made once: in a call on a small array every microsecond shows.
@@ -58,16 +53,12 @@ def context(x: Array, xp: Namespace) -> Context:
         )
     if lib in ("jax", "dask") or is_traced(x, lib):
         return _new_context(xp, lib, dev, double, eager=False)
-    key = (xp, _device_key(dev), double, False, False)
+    # CuPy's devices have an equality and no hash.
+    key = (xp, dev if type(dev).__hash__ is not None else str(dev), double)
     found = _contexts.get(key)
     if found is None:
         found = _contexts[key] = _new_context(xp, lib, dev, double, eager=True)
     return found
-
-
-def _device_key(dev: Any) -> Any:
-    """Return what stands for a device in a key: CuPy's have an equality and no hash."""
-    return dev if type(dev).__hash__ is not None else str(dev)
 
 
 def read(cx: Context, clean: bool = False) -> Context:
@@ -75,13 +66,7 @@ def read(cx: Context, clean: bool = False) -> Context:
 
     `clean`: they were, and every label is in range and none is ignored.
     """
-    if not cx.inplace_ok:
-        return cx._replace(values_readable=True, labels_verified=clean)
-    key = (cx.xp, _device_key(cx.device), dtype_name(cx.compute_dtype) == "float64", True, clean)
-    found = _contexts.get(key)
-    if found is None:
-        found = _contexts[key] = cx._replace(values_readable=True, labels_verified=clean)
-    return found
+    return cx._replace(values_readable=True, labels_verified=clean)
 
 
 def _new_context(xp: Namespace, lib: str, dev: Any, double: bool, eager: bool) -> Context:
@@ -89,7 +74,7 @@ def _new_context(xp: Namespace, lib: str, dev: Any, double: bool, eager: bool) -
         # numpy.float32 and jax.numpy.float32 are scalar types, which compare unequal to a dtype.
         return np.dtype(name) if lib in ("numpy", "jax", "dask", "cupy") else getattr(xp, name)
 
-    float64, int64 = has_64_bits(xp, lib, dev)
+    float64, int64 = _has_64_bits(xp, lib, dev)
     compute_dtype = dtype("float64" if double else "float32")
     return CONTEXTS.get(lib, Context)(
         xp=xp,

@@ -182,16 +182,6 @@ class TorchContext(IndexingContext):
         return torch.as_tensor(values, device=self.device)
 
 
-class DaskContext(Context):
-    """Dask: nothing is computed, so that there is nothing to silence."""
-
-    __slots__ = ()
-
-    def from_host(self, values: npt.NDArray[Any]) -> Array:
-        """Return a NumPy array as a Dask array; there is no device to name."""
-        return self.xp.asarray(values)
-
-
 class JaxContext(Context):
     """JAX: every operation as the standard has it, for XLA to fuse."""
 
@@ -257,7 +247,6 @@ CONTEXTS: dict[str, type[Context]] = {
     "numpy": NumpyContext,
     "torch": TorchContext,
     "cupy": IndexingContext,
-    "dask": DaskContext,
     "jax": JaxContext,
     "tensorflow": TensorflowContext,
 }

@@ -119,9 +119,9 @@ def test_arrays_other_than_the_program_said_are_an_error():
 
     assert xla_ffi.unavailable() is None
     form = Form(Options("cross_entropy"), *[False] * 5, Outputs(rows=True))
-    rows, p = jax.ShapeDtypeStruct((2,), np.float32), np.full((2, 3), 0.25, np.float32)
+    rows, short = (jax.ShapeDtypeStruct((n,), np.float32) for n in (2, 1))
+    p = np.full((2, 3), 0.25, np.float32)
     kept = xla_ffi.options(form, X, False, ("logits", "soft", "losses"), (X, p, rows))
-    short = jax.ShapeDtypeStruct((1,), np.float32)
     wrong: list[tuple[Any, tuple[Any, ...], Any]] = [
         *((made, (X, p), kept) for made in (short, (rows, rows))),
         *((rows, (X, t), kept) for t in (p[:1], p.astype(np.float16))),

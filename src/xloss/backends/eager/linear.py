@@ -44,31 +44,22 @@ def value_and_grad(
 
 
 def evaluated(
-    call: LossCall, compute: Any, wanted: tuple[str, ...], cotangent: Any
-) -> tuple[Array, dict[str, Array]]:
-    """Return the loss and the gradients; those to features, weight and bias are not yet rounded.
+    call: LossCall, compute: Any, wanted: tuple[str, ...], cotangent: Any, value: bool = True
+) -> tuple[Array | None, dict[str, Array]]:
+    """Return the loss, if `value`, and the gradients; but those to targets are not yet rounded.
 
     `compute` is a library's `run` with the call filled in.
     """
     parts = tuple(name for name in wanted if name != "targets")
-    outputs = Outputs(grad=bool(parts), grad_targets="targets" in wanted)
-    loss, outcome = dense.evaluated(call, partial(compute, parts), outputs, cotangent)
-    return loss, _gathered(outcome)
-
-
-def of_rows(compute: Any, wanted: tuple[str, ...], cotangent: Array) -> dict[str, Array]:
-    """Return the gradients of row losses, which have a cotangent each, without the losses."""
-    parts = tuple(name for name in wanted if name != "targets")
-    outputs = Outputs(grad=bool(parts), grad_targets="targets" in wanted)
-    return _gathered(compute(parts, outputs, Cotangent(cotangent)))
-
-
-def _gathered(outcome: Outcome) -> dict[str, Array]:
-    """Return the gradients of an outcome by the names of their arguments."""
+    outputs, run = (
+        Outputs(grad=bool(parts), grad_targets="targets" in wanted),
+        partial(compute, parts),
+    )
+    loss, outcome = dense.evaluated(call, run, outputs, cotangent, value=value)
     grads = dict(outcome.grad or {})
     if outcome.grad_targets is not None:
         grads["targets"] = outcome.grad_targets
-    return grads
+    return loss, grads
 
 
 def argument(call: LossCall, name: str) -> Array:

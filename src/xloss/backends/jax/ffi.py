@@ -51,7 +51,7 @@ def run(
     if outputs.grad and not (isinstance(cotangent.row_loss, float) and cotangent.row_loss == 1.0):
         row = jnp.broadcast_to(jnp.asarray(cotangent.row_loss, cx.compute_dtype), o.x.shape[:-1])
     form, arrays = _formed(call, row, saved, mine)
-    made = list(_call(form, arrays))
+    made = list(rows_p.bind(*_alike(arrays), form=form))
     rows = made.pop(0) if mine.rows else None
     stats = (made.pop(0), made.pop(0)) if mine.stats else None
     return others._replace(
@@ -122,27 +122,18 @@ def _alike(arrays: list[Array]) -> list[Array]:
     ]
 
 
-def _call(form: Form, arrays: list[Array]) -> Any:
-    return _made(form, *arrays) if form.outputs.grad else rows_p.bind(*_alike(arrays), form=form)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _made(form: Form, *arrays: Array) -> Any:
-    """Return what a call makes, the gradient last."""
-    return tuple(rows_p.bind(*_alike(list(arrays)), form=form))
-
-
-@_made.defjvp
-def _made_jvp(form: Form, primals: Any, tangents: Any) -> Any:
+def _rows_jvp(primals: Any, tangents: Any, *, form: Form) -> Any:
     """Differentiate the formula, which an autodiff can follow to any order."""
-    moved = list(jax.jvp(partial(formula.gradient, form), primals, tangents)[1:])
+    moving, moved = tuple(map(ad.instantiate_zeros, tangents)), []
     if form.outputs.rows:
         call, _ = formula.described(form, primals)
         cx = call.cx
-        parts = zip(formula.slopes(call, UNIT_COTANGENT), tangents[:2], strict=True)
+        parts = zip(formula.slopes(call, UNIT_COTANGENT), moving[:2], strict=True)
         terms = [g * cx.cast(v, cx.compute_dtype) for g, v in parts if g is not None]
-        moved.insert(0, sum(jnp.sum(term, axis=-1) for term in terms))
-    return _made(form, *primals), tuple(moved)
+        moved.append(sum(jnp.sum(term, axis=-1) for term in terms))
+    if form.outputs.grad:
+        moved.append(jax.jvp(partial(formula.gradient, form), tuple(primals), moving)[1])
+    return rows_p.bind(*primals, form=form), moved
 
 
 def _prepared(*arrays: Array, form: Form) -> Any:
@@ -213,13 +204,16 @@ def _primitive(name: str, plain: Any, kinds: Any, class_weight_at: int) -> Any:
 
 
 rows_p = _primitive("xloss_rows", formula.rows, formula.row_kinds, 2)
+ad.primitive_jvps[rows_p] = _rows_jvp
 _by_formula = mlir.lower_fun(formula.rows, multiple_results=True)
 _by_kernel = mlir.lower_fun(_prepared, multiple_results=True)
 kernel_p = Primitive("xloss_kernel")  # within a program that is lowered, and nowhere else
 kernel_p.multiple_results = True
 kernel_p.def_abstract_eval(lambda x, *_, form, fields: formula.row_kinds(x, form=form))
 mlir.register_lowering(kernel_p, jax_lowering.kernel)
-mlir.register_lowering(rows_p, partial(jax_lowering.elsewhere, _by_formula))
+mlir.register_lowering(
+    rows_p, partial(jax_lowering.computed, _by_formula, "this program is not for the CPU")
+)
 mlir.register_lowering(rows_p, partial(jax_lowering.host, _by_formula, _by_kernel), platform="cpu")
 
 
@@ -237,8 +231,8 @@ def _slope_transposed(cotangent: Any, v: Any, *arrays: Any, form: Form) -> Any:
     left = list(arrays)
     at = 2 + sum(form[1:4])
     given = form._replace(cotangent=True, outputs=Outputs(grad=True))
-    (made,) = _call(given, [*left[:at], cotangent[0], *left[at:]])
-    return [made, *none]
+    made = rows_p.bind(*_alike([*left[:at], cotangent[0], *left[at:]]), form=given)
+    return [*made, *none]
 
 
 tangent_p = _primitive("xloss_tangent", formula.tangent, formula.tangent_kinds, 3)

@@ -15,7 +15,7 @@ from ...core.token_stats import Tokens
 from ...core.weights import mean_weights
 from ...engines import choose, refuse_compiled
 from ..eager import dense
-from ..eager.linear import NAMES, TWICE, argument, evaluated, of_rows, rounded
+from ..eager.linear import NAMES, TWICE, argument, evaluated, rounded
 from .backend import bare, denominator, spread_loss
 from .ffi import SPLIT
 from .linear_blocks import run
@@ -140,7 +140,7 @@ def _backward(how: How, saved: Any, cotangent: Any) -> Any:
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         grads = {}
     elif how[0].options.reduction == "none":
-        grads = of_rows(partial(run, call), tuple(grads), cotangent)
+        grads = evaluated(call, partial(run, call), tuple(grads), cotangent, value=False)[1]
     else:
         grads = {name: g * cotangent for name, g in grads.items()}
     return dict.fromkeys(NAMES) | rounded(call, grads), None

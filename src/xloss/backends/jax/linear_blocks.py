@@ -27,17 +27,19 @@ class Blocks:
 
     def __init__(self, call: LossCall, o: Operands) -> None:
         assert call.linear is not None
-        self.call, self.cx, self.linear = call, call.cx, call.linear
+        self.call, cx, linear = call, call.cx, call.linear
+        self.weight = cx.cast(linear.weight, cx.compute_dtype)
+        self.bias = None if linear.bias is None else cx.cast(linear.bias, cx.compute_dtype)
         self.shape = tuple(call.operands.x.shape[:-1])
-        self.rows, width = o.x.shape
+        self.rows = o.x.shape[0]
         self.every_row = jnp.ones((self.rows,), jnp.bool_)
         self.step, self.count, self.slices, self.slice_size = self.rows, 1, 1, call.classes
         # A length that is a symbol (jax.export) cannot be cut into pieces of a known length.
-        if all(isinstance(n, int) for n in (self.rows, width, call.classes)):
-            self.step = cutting.block_rows(self.rows, call.classes, call.linear, call.cx)
+        if all(isinstance(n, int) for n in (*o.x.shape, call.classes)):
+            self.step = cutting.block_rows(self.rows, call.classes, linear, cx)
             self.count = -(-self.rows // self.step)
-            # How many classes' weights are converted to the dtype of the arithmetic at once.
-            self.slice_size = max(1, min(call.classes, cutting.WEIGHT_CHUNK // max(1, width)))
+            few = cutting.WEIGHT_CHUNK // max(1, o.x.shape[1])
+            self.slice_size = max(1, min(call.classes, few))
             self.slices = -(-call.classes // self.slice_size)
 
     def zeros(self, shape: tuple[Any, ...], dtype: Any) -> Array:
@@ -63,47 +65,25 @@ class Blocks:
         sums, found = lax.scan(body, sums, jax.tree.map(cut, arrays), length=self.count)
         return sums, jax.tree.map(joined, found)
 
-    def _over_class_slices(self, step: Any, carry: Any) -> Any:
-        """Fold a step over class slices of the weight, converted.
-
-        The last slice begins early to be full; `new` marks the classes that no earlier one had.
-        """
-
-        def one(j: Any, carry: Any) -> Any:
-            at = jnp.minimum(j * self.slice_size, self.call.classes - self.slice_size)
-            w = lax.dynamic_slice_in_dim(self.linear.weight, at, self.slice_size)
-            new = at + jnp.arange(self.slice_size) >= j * self.slice_size
-            return step(carry, at, new, self.cx.cast(w, self.cx.compute_dtype))
-
-        return lax.fori_loop(0, self.slices, one, carry)
-
     def logits(self, x: Array) -> Array:
         """Return the logits of a block, (rows, classes); x: (rows, features)."""
-        linear, dtype = self.linear, self.cx.compute_dtype
-        if linear.weight.dtype == dtype:
-            z = jnp.matmul(x, linear.weight.T)
-        else:
-            z = self._over_class_slices(
-                lambda z, at, new, w: lax.dynamic_update_slice_in_dim(z, x @ w.T, at, 1),
-                self.zeros((self.step, self.call.classes), dtype),
-            )
-        return z if linear.bias is None else z + self.cx.cast(linear.bias, dtype)
+        z = x @ self.weight.T
+        return z if self.bias is None else z + self.bias
 
     def products(self, g: Array, x: Array, total: Array | None, to_x: bool) -> Any:
-        """Return the two products with the gradient to a block's logits, g: (rows, classes)."""
+        """Return the two products with the gradient to a block's logits, g: (rows, classes).
 
-        def add(sums: Any, at: Any, new: Any, w: Array) -> Any:
-            """Add the products with a class slice of g."""
-            to_x, total = sums
-            part = jnp.where(new, lax.dynamic_slice_in_dim(g, at, self.slice_size, 1), 0.0)
-            if to_x is not None:
-                to_x = to_x + part @ w
-            if total is not None:
-                own = lax.dynamic_slice_in_dim(total, at, self.slice_size) + part.T @ x
-                total = lax.dynamic_update_slice_in_dim(total, own, at, 0)
-            return to_x, total
+        The sum is added to some classes at a time: XLA would hold a whole product beside it.
+        """
+        size = self.slice_size
 
-        if not to_x and total is None:
-            return None, None
-        start = self.zeros(x.shape, x.dtype) if to_x else None, total
-        return self._over_class_slices(add, start)
+        def add(j: Any, total: Array) -> Array:
+            """Add the share of a slice; the last begins early, where others' classes count as 0."""
+            at = jnp.minimum(j * size, self.call.classes - size)
+            new = at + jnp.arange(size) >= j * size
+            part = jnp.where(new, lax.dynamic_slice_in_dim(g, at, size, 1), 0.0)
+            own = lax.dynamic_slice_in_dim(total, at, size) + part.T @ x
+            return lax.dynamic_update_slice_in_dim(total, own, at, 0)
+
+        total = None if total is None else lax.fori_loop(0, self.slices, add, total)
+        return g @ self.weight if to_x else None, total

@@ -17,16 +17,18 @@ from ...engines.cpu.call import COLUMN_KERNEL_MAX_CLASSES
 Lowering = Callable[..., Any]
 
 
-def elsewhere(formula: Lowering, ctx: Any, *operands: Any, form: Any) -> Any:
-    """Lower for a device that is not the host's processor."""
-    return _formula(formula, "this program is not for the CPU", ctx, *operands, form=form)
+def computed(formula: Lowering, reason: str, ctx: Any, *operands: Any, form: Any) -> Any:
+    """Lower to the formula, where the engine is not asked for by name."""
+    if form.options.engine == "cpu":
+        raise EngineUnavailable(f"engine 'cpu' cannot take this call: {reason}")
+    return formula(ctx, *operands, form=form)
 
 
 def host(formula: Lowering, by_kernel: Lowering, ctx: Any, *operands: Any, form: Any) -> Any:
     """Lower for the host's processor: a call of the engine where it can be called."""
     reason = _refused(ctx, form)
     if reason is not None:
-        return _formula(formula, reason, ctx, *operands, form=form)
+        return computed(formula, reason, ctx, *operands, form=form)
     return by_kernel(ctx, *operands, form=form)
 
 
@@ -39,12 +41,6 @@ def kernel(ctx: Any, *operands: Any, form: Any, fields: tuple[str, ...]) -> Any:
     options = xla_ffi.options(form, x, by_rows, fields, (*ctx.avals_in, *ctx.avals_out))
     call = jax.ffi.ffi_lowering(xla_ffi.TARGET, extra_attributes=_spread(ctx, x, fields))
     return call(ctx, *operands, options=options)
-
-
-def _formula(formula: Lowering, reason: str, ctx: Any, *operands: Any, form: Any) -> Any:
-    if form.options.engine == "cpu":
-        raise EngineUnavailable(f"engine 'cpu' cannot take this call: {reason}")
-    return formula(ctx, *operands, form=form)
 
 
 def needs_classes(form: Any) -> bool:

@@ -61,8 +61,7 @@ def _plus(a: Pair, b: Pair) -> Pair:
     return high, a[1] + b[1] + jnp.where(error == error, error, 0.0)
 
 
-@jax.custom_jvp
-def pair_sum(x: Array) -> Array:
+def _sum_of_pairs(cx: Context, x: Array) -> Array:
     """Sum all elements in pairs of floats, by one reduction of the compiler.
 
     XLA's CPU compiler changes the order of a reduction's additions, so that on a CPU the result is
@@ -71,16 +70,6 @@ def pair_sum(x: Array) -> Array:
     zero = jnp.zeros((), x.dtype)
     high, low = lax.reduce((x, jnp.zeros_like(x)), (zero, zero), _plus, tuple(range(x.ndim)))
     return high + low
-
-
-@jax.custom_jvp
-def _sum(x: Array) -> Array:
-    made: Array = lax.platform_dependent(x, cpu=_sum_in_double, default=_sum_in_pairs)
-    return made
-
-
-for _of_all in (pair_sum, _sum):
-    _of_all.defjvps(lambda tangent, total, x: jnp.sum(tangent))
 
 
 def _sum_in_double(x: Array) -> Array:
@@ -92,20 +81,19 @@ def _sum_in_double(x: Array) -> Array:
 
 
 def _sum_in_pairs(x: Array) -> Array:
-    """Sum in pairs of floats, cut into halves where the length is known."""
-    known = all(isinstance(n, int) for n in x.shape)
-    return rescued(context(x, jnp), x, halved_sum if known else _pair_sum)
+    """Sum in pairs of floats, cut into halves where the length is known and nothing is spread."""
+    known = _explicit_mesh(x) is None and all(isinstance(n, int) for n in x.shape)
+    return rescued(context(x, jnp), x, halved_sum if known else _sum_of_pairs)
 
 
+@jax.custom_jvp
 def whole_sum(x: Array) -> Array:
     """Sum an array exactly; its length may be a symbol, its rows be spread over a mesh axis."""
     if _explicit_mesh(x) is not None:
-        return rescued(context(x, jnp), x, _pair_sum)
-    return _sum(x)
+        return _sum_in_pairs(x)
+    made: Array = lax.platform_dependent(x, cpu=_sum_in_double, default=_sum_in_pairs)
+    return made
 
 
-def _pair_sum(cx: Context, x: Array) -> Array:
-    return pair_sum(x)
-
-
+whole_sum.defjvps(lambda tangent, total, x: jnp.sum(tangent))
 OWN_SUMS["jax"] = whole_sum

@@ -96,8 +96,6 @@ def elements(call: LossCall) -> Array:
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def weight(call: LossCall) -> Array:
     """Return the mean's denominator, of soft targets as a function of them."""
-    if host.takes(call) and not rules.soft(call.operands, call.options):
-        return host.weight(call)
     return followed.weight(completed(call, by_targets=True))
 
 

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..._arrays.context import Context, context, read
+from ..._arrays.context import context, read
 from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.linear import Linear
 from ...core.options import Operands
 from ...core.weights import mean_weights
 from ...engines.row_layout import ALIGNED_FROM, CACHE_LINE, aligned
-from ..eager import dense
 from . import tapes
 
 
@@ -53,20 +52,8 @@ def numpy_call(call: LossCall) -> LossCall:
     o, linear = Operands(*map(view, call.operands)), call.linear
     if linear is not None:
         linear = Linear(view(linear.weight), view(linear.bias), linear.block_rows)
-    cx = _as_read(context(o.x, np), call)
+    cx = context(o.x, np)
+    if call.cx.values_readable or call.cx.labels_verified:
+        cx = read(cx, call.cx.labels_verified)
     o, n = mean_weights(o, call.options, cx, call.classes, view(call.normalizer))
     return call._replace(cx=cx, operands=o, normalizer=n, linear=linear)
-
-
-def weight(call: LossCall) -> Array:
-    """Return the mean's denominator."""
-    # The call has labels only, which are in the place of the logits too.
-    o = Operands(*map(view, call.operands))
-    cx = context(np.empty(0, np.dtype(call.cx.compute_dtype.name)), np)
-    return tensor(dense.weight(call._replace(cx=_as_read(cx, call), operands=o)))
-
-
-def _as_read(cx: Context, call: LossCall) -> Context:
-    """Return the context with what is known of the call's labels."""
-    known = call.cx.values_readable or call.cx.labels_verified
-    return read(cx, call.cx.labels_verified) if known else cx

@@ -24,13 +24,9 @@ def _context(x: Array) -> Context:
     return functional(context(x, xp))
 
 
-def softmax_parts(z: Array) -> softmax.SoftmaxParts:
-    """Return core.softmax.parts of a tensor, differentiable to any order."""
-    return softmax.SoftmaxParts(*_softmax_parts(z))
-
-
 @tf.custom_gradient  # type: ignore[untyped-decorator]
-def _softmax_parts(z: Array) -> Any:
+def softmax_parts(z: Array) -> Any:
+    """Return core.softmax.parts of a tensor, differentiable to any order."""
     parts = softmax.parts(z, _context(z))
 
     def backward(lse: Array, nll: Array, p: Array, q: Array) -> Array:
@@ -40,23 +36,19 @@ def _softmax_parts(z: Array) -> Any:
         average = tf.reduce_sum(prob * difference, -1, keepdims=True)
         return prob * (difference - average) + prob * share[..., None] - nll
 
-    return tuple(parts), backward
-
-
-def sigmoid_parts(z: Array) -> elementwise.Sigmoid:
-    """Return core.elementwise.sigmoid of a tensor, differentiable to any order."""
-    return elementwise.Sigmoid(*_sigmoid_parts(z))
+    return parts, backward
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
-def _sigmoid_parts(z: Array) -> Any:
+def sigmoid_parts(z: Array) -> Any:
+    """Return core.elementwise.sigmoid of a tensor, differentiable to any order."""
     parts = elementwise.sigmoid(z, _context(z))
 
     def backward(p: Array, q: Array, rise: Array, fall: Array) -> Array:
         s = sigmoid_parts(z)
         return s.p * s.q * (p - q) + s.p * rise - s.q * fall
 
-    return tuple(parts), backward
+    return parts, backward
 
 
 def soft(o: Operands, options: Options) -> bool:

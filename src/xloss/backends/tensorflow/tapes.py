@@ -1,14 +1,13 @@
 """Derivatives by TensorFlow's own autodiff, also where its tapes do not record.
 
 While TensorFlow computes the forward-mode derivative of a custom gradient, by differentiating the
-gradient, no tape records: the derivative of what a tape should have followed would silently be 0.
-The derivatives of a graph need no tape.
+gradient in a graph, no tape records: the derivative of what a tape should have followed would
+silently be 0. The derivatives of a graph need no tape.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -40,16 +39,23 @@ def followed(
     """
     has_values = readable(value)
 
-    def second(cotangent: Array, *arguments: Array) -> Any:
+    def of_formula(cotangent: Array, *arguments: Array) -> Any:
+        return gradients(formula, arguments, cotangent)
+
+    def first(cotangent: Array, *arguments: Array) -> Any:
         assert closed is not None
-        return closed(cotangent), partial(_of_gradients, formula, arguments, cotangent)
+
+        def second(*tangents: Array) -> Any:
+            return gradients(of_formula, (cotangent, *arguments), tangents)
+
+        return closed(cotangent), second
 
     def forward(*arguments: Array) -> Any:
         def backward(cotangent: Array) -> Any:
             # Where a Jacobian of an eager value is traced, the cotangent has no values.
             if closed is None or (has_values and not readable(cotangent)):
-                return gradients(formula, arguments, cotangent)
-            return tf.custom_gradient(second)(cotangent, *arguments)
+                return of_formula(cotangent, *arguments)
+            return tf.custom_gradient(first)(cotangent, *arguments)
 
         return tf.identity(value), backward
 
@@ -57,40 +63,12 @@ def followed(
     return made
 
 
-def recording() -> bool:
-    """Tell whether a tape records here."""
-    one = tf.ones(())
-    with tf.GradientTape() as tape:
-        tape.watch(one)
-        twice = one + one
-    return tape.gradient(twice, one) is not None
-
-
-def gradients(function: Callable[..., Array], arguments: Arrays, cotangent: Array) -> Any:
-    """Return the derivatives of function(*arguments) times the cotangent, differentiable again."""
-    if tf.executing_eagerly() or recording():
+def gradients(function: Callable[..., Any], arguments: Arrays, cotangents: Any) -> Any:
+    """Return the derivatives of function(*arguments) times the cotangents, differentiable again."""
+    if tf.executing_eagerly():
         with tf.GradientTape() as tape:
             tape.watch(arguments)
             value = function(*arguments)
-        return tape.gradient(value, arguments, cotangent, ZERO)
+        return tape.gradient(value, arguments, cotangents, ZERO)
     arguments = tuple(map(tf.identity, arguments))  # of this graph, whichever they are from
-    return tf.gradients(function(*arguments), arguments, cotangent, unconnected_gradients=ZERO)
-
-
-def _of_gradients(formula: Formula, arguments: Arrays, cotangent: Array, *tangents: Array) -> Any:
-    """Return the derivatives of the first gradients times the tangents.
-
-    They are those to the cotangent and to each argument.
-    """
-    if recording():
-        with tf.GradientTape() as tape:
-            tape.watch((cotangent, *arguments))
-            grads = gradients(formula, arguments, cotangent)
-        return tape.gradient(grads, (cotangent, *arguments), tangents, ZERO)
-
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
-    def graph(arguments: Arrays, cotangent: Array, tangents: Arrays) -> Any:
-        grads = gradients(formula, arguments, cotangent)
-        return tf.gradients(grads, (cotangent, *arguments), tangents, unconnected_gradients=ZERO)
-
-    return graph(arguments, cotangent, tangents)
+    return tf.gradients(function(*arguments), arguments, cotangents, unconnected_gradients=ZERO)

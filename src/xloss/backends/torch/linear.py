@@ -15,7 +15,7 @@ from ...core.linear import WEIGHT_CHUNK, spans
 from ...core.options import Outputs
 from ...core.token_stats import Tokens, of_fields
 from ..eager import dense as default
-from ..eager.linear import NAMES, TWICE, evaluated, of_rows, rounded
+from ..eager.linear import NAMES, TWICE, evaluated, rounded
 from . import backend as whole
 from . import linear_operation as operation
 from .following import transformed
@@ -102,12 +102,10 @@ class _Gradients(torch.autograd.Function):
         call = with_arrays(bare, arrays)
         if grads is not None and not (call.cx.on_host and not isfinite(float(cotangent))):
             grads = {name: _scaled(g, cotangent, call.cx) for name, g in grads.items()}
-        elif call.options.reduction == "none":
-            grads = of_rows(partial(run, call), wanted, cotangent)
         else:
-            # A second backward through a retained graph; or an infinite cotangent, which must not
-            # be multiplied by gradients of 0.
-            grads = evaluated(call, partial(run, call), wanted, cotangent)[1]
+            # Of row losses; in a second backward through a retained graph; or an infinite
+            # cotangent, which must not be multiplied by gradients of 0.
+            grads = evaluated(call, partial(run, call), wanted, cotangent, value=False)[1]
         return tuple(rounded(call, grads)[name] for name in wanted)
 
     @staticmethod

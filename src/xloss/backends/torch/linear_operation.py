@@ -16,7 +16,7 @@ from ...core.linear import Linear
 from ...core.options import Outputs
 from ...core.token_stats import Tokens, of_fields
 from ..eager import dense as default
-from ..eager.linear import NAMES, argument, evaluated, of_rows, rounded
+from ..eager.linear import NAMES, argument, evaluated, rounded
 from . import custom_op
 from .linear_blocks import run
 
@@ -91,12 +91,11 @@ def operation(*args: Any) -> list[Array]:
         asked = Outputs(rows=True, tokens=True, entropy=True, rank=rank)
         rows, made = default.tokens(call, asked, partial(run, call, ()))
         return [rows, *(a for a in made if a is not None)]
-    if call.options.reduction != "none":
-        got, grads = evaluated(call, partial(run, call), wanted, cotangent)
-    elif cotangent is None:
+    each = call.options.reduction == "none"
+    if each and cotangent is None:
         return [default.value(call, partial(run, call, ()))]
-    else:
-        got, grads = call.operands.x.new_empty(0), of_rows(partial(run, call), wanted, cotangent)
+    got, grads = evaluated(call, partial(run, call), wanted, cotangent, value=not each)
+    got = call.operands.x.new_empty(0) if got is None else got
     return [got, *(_returned(grads[name], argument(call, name)) for name in wanted)]
 
 
