@@ -106,8 +106,8 @@ def columns(like: Any, *numbers: Any) -> None:
     for start in range(0, count, LANES):
         n = min(LANES, count - start)
         r = first + start
-        side_by_side, apart = locate(r, n, at, row_starts)
-        load(logits, row_starts, side_by_side, apart, at.class_step, n, x if capping else z)
+        order = locate(r, n, at, row_starts)
+        load(logits, row_starts, order, at.class_step, n, x if capping else z)
         for c in range(classes if capping else 0):
             capped(x[c], cap, z[c])
         maxima_of(z, m)
@@ -218,5 +218,5 @@ def columns(like: Any, *numbers: Any) -> None:
             if cotangent.no_row_counts or present[start + i] == 0:
                 for c in range(classes):
                     e[c, i] = zero
-        side_by_side, apart = locate(r, n, to, gradient_starts)
-        store(e, gradient, gradient_starts, side_by_side, apart, to.class_step, n, like)
+        order = locate(r, n, to, gradient_starts)
+        store(e, gradient, gradient_starts, order, to.class_step, n, like)
