@@ -24,18 +24,6 @@ def command(capfd):
 
 
 @pytest.fixture
-def files(folder):
-    """300 rows of 7 classes, every tenth of them ignored, in the current folder."""
-    rng = np.random.default_rng(5)
-    logits = rng.normal(scale=3, size=(300, 7)).astype(np.float32)
-    labels = rng.integers(0, 7, 300)
-    labels[::10] = -100
-    np.save("z.npy", logits)
-    np.save("y.npy", labels)
-    return logits, labels
-
-
-@pytest.fixture
 def kinds(folder, monkeypatch):
     """Files for every loss, in the current folder: 40 rows of 5 classes, read a few at a time.
 

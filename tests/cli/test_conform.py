@@ -1,7 +1,6 @@
 """xloss conform: what is judged, what is printed where, exit codes, and losses that misbehave."""
 
 import json
-import math
 import os
 import re
 import shlex
@@ -15,7 +14,6 @@ import pytest
 import cli_losses
 from cli_runs import ended, fits, process, started
 from cluster import until
-from xloss_conformance.cases import case as catalogue_case
 
 ONE = "--case 'tail/gap 17'"
 DEVIATION = """
@@ -57,26 +55,12 @@ def alive(pid):
 # ---- Exit codes and streams ----------------------------------------------------------------------
 
 
-def test_a_failure_says_what_is_wrong_by_how_much_whether_it_matters_and_how_to_see_it_again(
-    command,
-):
+def test_a_failure_says_what_is_wrong_and_how_to_see_it_again(command):
     ran = command("conform mine.py:textbook --case 'tail/gap 40'")
     assert (ran.returncode, ran.stderr) == (1, "")
-    said = " ".join(ran.stdout.split())
-    (row,) = catalogue_case("tail/gap 40").x.tolist()  # its label is the first class
-    exact = math.log1p(math.fsum(math.exp(z - row[0]) for z in row[1:]))
-    at = [
-        said.index(part)
-        for part in (
-            "1 of 1 answers are wrong: 1 can matter.",
-            f"It returns 0 where the exact loss is {exact:.3g} (1 of 1 answers).",
-            "In training: These rows’ share of the logged loss is lost, or has few right digits.",
-            "Why: log(1 + r) is 0 in float32 once r < 2^-24: the loss and p - 1 lose every digit;",
-            "1 ulp is a wrong last binary digit. The budget is how many ulp",
-            "FAIL mine.py:textbook float32 fails 1 of 1 calls",
-        )
-    ]
-    assert at == sorted(at)
+    parts = "1 of 1 answers are wrong: 1 can matter. ", "It returns 0 where the exact loss is "
+    parts += "In training: ", "Why: ", "FAIL mine.py:textbook float32 fails 1 of 1 calls"
+    assert fits("...".join(["", *parts, ""]), " ".join(ran.stdout.split()))
     (again,) = re.findall(r"^    See it: (.*)$", ran.stdout, re.MULTILINE)
     assert again == (
         "xloss conform --case 'tail/gap 40' --candidate mine.py:textbook --dtype float32"

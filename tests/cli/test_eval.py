@@ -20,8 +20,8 @@ KEYS += " backend engine seconds"
 # ---- What is printed -----------------------------------------------------------------------------
 
 
-def test_json_is_alone_on_stdout(files):
-    logits, labels = files
+def test_json_is_alone_on_stdout(kinds):
+    logits, labels = kinds.z, kinds.y
     ran = process("eval z.npy y.npy --json --worst 2")
     assert (ran.returncode, ran.stderr) == (0, "")
     got = json.loads(ran.stdout)
@@ -31,8 +31,8 @@ def test_json_is_alone_on_stdout(files):
     assert got["perplexity"] == math.exp(got["loss"])
     kept = labels >= 0
     assert got["accuracy"] == np.mean(logits.argmax(axis=1)[kept] == labels[kept])
-    assert (got["rows"], got["counted"], got["ignored"]) == (300, 270, 30)
-    assert (got["dtype"], got["shape"]) == ("float32", [300, 7])
+    assert (got["rows"], got["counted"], got["ignored"]) == (40, 35, 5)
+    assert (got["dtype"], got["shape"]) == ("float64", [40, 5])
     engine = "cpu" if engines()["cpu"] is None else "generic"
     assert (got["backend"], got["engine"]) == ("numpy", engine)
     assert 0 < got["seconds"] < 60
@@ -92,24 +92,23 @@ def test_probabilities_given_as_logits_are_hinted_at(kinds, command, dtype):
 # ---- Losses that are not finite, and none at all -------------------------------------------------
 
 
-def test_findings_say_why_a_loss_is_not_finite(files, command, monkeypatch):
-    logits, labels = files
-    logits[123, 2] = np.nan
-    logits[[7, 251], labels[[7, 251]]] = -np.inf
+def test_findings_say_why_a_loss_is_not_finite(kinds, command):
+    logits, labels = kinds.z, kinds.y
+    logits[23, 2] = np.nan
+    logits[[7, 31], labels[[7, 31]]] = -np.inf
     np.save("z.npy", logits)
-    monkeypatch.setattr(task_module, "BLOCK_LOGITS", 7 * 60)
     got = command.answer("z.npy y.npy", code=1)
     assert " ".join(got) == KEYS.replace("seconds", "findings")
     assert (got["loss"], got["perplexity"]) == ("nan", "nan")
     findings = {f["rule"]: f for f in got["findings"]}
-    assert findings["masked_target"]["positions"] == [[7], [251]]
-    assert findings["nan_logit"]["positions"] == [[123]]
+    assert findings["masked_target"]["positions"] == [[7], [31]]
+    assert findings["nan_logit"]["positions"] == [[23]]
     expected = {f.rule: (f.count, f.explanation) for f in diagnose(logits, labels).findings}
     assert {f["rule"]: (f["count"], f["explanation"]) for f in got["findings"]} == expected
     ran = command("eval z.npy y.npy")
-    start = "xloss: z.npy: the loss is NaN: masked_target: 2 rows (7, 251): the "
+    start = "xloss: z.npy: the loss is NaN: masked_target: 2 rows (7, 31): the "
     assert ran.stderr.startswith(start)
-    assert "masked_target: 2 rows (7, 251)\n    the target" in ran.stdout
+    assert "masked_target: 2 rows (7, 31)\n    the target" in ran.stdout
 
 
 @pytest.mark.parametrize("loss", ["log_loss", "binary_cross_entropy"])

@@ -4,28 +4,23 @@ import json
 import math
 import os
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from cli_runs import process
+from cli_runs import process, save_shards
 from expected import expected
 from xloss.cli import evaluate as evaluate_module
 from xloss.cli import run_task as task_module
 
 RNG = np.random.default_rng(8)
-CUTS = {30: (5, 5, 13), 5: (2, 2, 2)}  # where shards begin: one has no row
-NAMES = ("shard-1", "shard-2", "shard-9", "shard-10")
 
 
 def save(name, array):
     """Save an array in one file, and in a folder of shards."""
     np.save(f"{name}.npy", array)
-    Path(name).mkdir(exist_ok=True)
-    for shard, part in zip(NAMES, np.split(array, CUTS[len(array)]), strict=True):
-        np.save(f"{name}/{shard}.npy", part)
+    save_shards(name, array)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,133 +12,99 @@ import xloss
 from spread import GROUP, part
 from xloss.core import linear as cutting
 from xloss_conformance.model import Case
-from xloss_conformance.packed import LINEAR, unpack
+from xloss_conformance.packed import LINEAR, call
 from xloss_conformance.rounding import stored
 
-BY_CLASS = ("weight", "class_weight", "bias")
 ROOM = 64  # bytes of a block of logits: some rows, of which ranks must cut equally many
 
 
-class Call(NamedTuple):
-    """A call on whole arrays of NumPy, and the positions and names that its gradients go to."""
+def of_whole(
+    case: Case,
+    cut: Callable[..., Any],
+    group: Any,
+    made: Callable[..., Any] = lambda loss, names: loss,
+) -> Callable[..., Any]:
+    """Return a loss of whole arrays, of whose classes `cut` takes this rank's; or its gradients."""
 
-    loss: Callable[..., Any]
-    arrays: tuple[Any, ...]
-    options: dict[str, Any]
-    names: tuple[Any, ...] = (0,)
+    def loss(x: Any, t: Any, weight: Any = None, **options: Any) -> Any:
+        function = made(xloss.vocab_parallel_cross_entropy, 0)
+        own = cut(x, x.ndim - 1, -np.inf)
+        return function(own, t, weight=cut(weight, 0, 1), group=group, **options)
 
-    @property
-    def linear(self) -> bool:
-        return len(self.arrays) == 3
+    def linear(x: Any, w: Any, t: Any, bias: Any, class_weight: Any = None, **options: Any) -> Any:
+        function = made(xloss.linear_cross_entropy, (0, 1, "bias"))
+        by_class = {"bias": cut(bias, 0, -np.inf), "class_weight": cut(class_weight, 0, 1)}
+        return function(x, cut(w, 0, 1), t, group=group, **by_class, **options)
 
-    @property
-    def classes(self) -> int:
-        return int(self.arrays[1].shape[0] if self.linear else self.arrays[0].shape[-1])
-
-    def class_axis(self, name: Any) -> int | None:
-        """Return the axis of the classes in an argument, or in the gradient to it."""
-        if name == 0 and not self.linear:
-            return self.arrays[0].ndim - 1
-        return 0 if name in BY_CLASS or (name == 1 and self.linear) else None
-
-    def held(self, name: Any, a: Any, classes: slice) -> Any:
-        """Return what a rank has of an argument, or of the gradient to it."""
-        axis = self.class_axis(name)
-        return a if axis is None else a[(slice(None),) * axis + (classes,)]
+    return linear if case.loss == LINEAR else loss
 
 
-def call_of(case: Case, dtype: str) -> Call:
-    """Return the call that a case of the suite asks for."""
-    given = stored(case, dtype)
-    if case.loss != LINEAR:
-        arrays = given.x, given.targets
-        return Call(xloss.vocab_parallel_cross_entropy, arrays, given.options)
-    features, weight, bias = unpack(given.x, len(given.targets))
-    options = {**given.options, "bias": bias}
-    return Call(
-        xloss.linear_cross_entropy, (features, weight, given.targets), options, (0, 1, "bias")
-    )
+def held(a: Any, axis: int, fill: float = 0.0) -> Any:
+    """Return the classes of a rank that is a process."""
+    _, rank, ranks = GROUP
+    return None if a is None else a[(slice(None),) * axis + (part(ranks, rank, a.shape[axis]),)]
 
 
-def of_numpy(call: Call, group: Any) -> Any:
+def of_numpy(case: Case, x: Any, t: Any, options: dict[str, Any]) -> Any:
     """Return value and closed-form gradients; the value alone has the same bits."""
-    loss, options = call.loss, {"group": group, **call.options}
-    value, grads = xloss.value_and_grad(loss, call.names)(*call.arrays, **options)
-    if not call.linear:  # whose products need not be the same bits
-        np.testing.assert_array_equal(loss(*call.arrays, **options), value)
-    return value, grads
+    both = of_whole(case, held, GROUP[0], xloss.value_and_grad)
+    value, grad = call(both, case.loss, x, t, options)
+    if case.loss != LINEAR:  # whose products need not be the same bits
+        alone = call(of_whole(case, held, GROUP[0]), case.loss, x, t, options)
+        np.testing.assert_array_equal(alone, value)
+    return value, grad
 
 
-def of_torch(call: Call, group: Any) -> Any:
+def of_torch(case: Case, x: Any, t: Any, options: dict[str, Any]) -> Any:
     import torch
 
-    arrays: list[Any] = [torch.tensor(np.asarray(a)) for a in call.arrays]
-    options: dict[str, Any] = {
-        k: torch.tensor(v) if hasattr(v, "dtype") else v for k, v in call.options.items()
-    }
-    followed = [
-        (arrays[name] if isinstance(name, int) else options[name]).requires_grad_()
-        for name in call.names
-    ]
-    value = call.loss(*arrays, group=group, **options)
+    options = {k: torch.tensor(v) if hasattr(v, "dtype") else v for k, v in options.items()}
+    followed, t = torch.tensor(x).requires_grad_(), torch.tensor(t)
+    value = call(of_whole(case, held, GROUP[0]), case.loss, followed, t, options)
     value.sum().backward()
-    return value.detach().numpy(), [a.grad.numpy() for a in followed]
+    assert followed.grad is not None
+    grad = followed.grad.numpy()
+    if case.loss == LINEAR:
+        own = np.concatenate([grad[: len(t)], held(grad[len(t) :], 0)])
+    else:
+        own = held(grad, grad.ndim - 1)
+    return value.detach().numpy(), own
 
 
-def of_jax(call: Call) -> Any:
+def of_jax(case: Case, x: Any, t: Any, options: dict[str, Any]) -> Any:
     """Every device's share at once: classes in equal slices, filled up with masked ones."""
     import jax
+    import jax.numpy as jnp
     from jax.sharding import AxisType, PartitionSpec
 
     devices = len(jax.devices())
     mesh = jax.make_mesh((devices,), ("v",), axis_types=(AxisType.Auto,))
-    fill = -call.classes % devices
-    given = {str(i): np.asarray(a) for i, a in enumerate(call.arrays)}
-    given |= {k: v for k, v in call.options.items() if hasattr(v, "dtype")}
-    fixed = {k: v for k, v in call.options.items() if k not in given}
-    specs = dict.fromkeys(given, PartitionSpec())
-    for name in given:
-        a, axis = given[name], call.class_axis(int(name) if name.isdigit() else name)
-        if axis is None:
-            continue
-        specs[name] = PartitionSpec(*(None,) * axis, "v")
-        if fill:
-            more = [(0, fill * (i == axis)) for i in range(a.ndim)]
-            given[name] = np.pad(a, more, constant_values=-np.inf if name in ("0", "bias") else 1)
 
-    def one(given: dict[str, Any]) -> Any:
-        arrays = [given[str(i)] for i in range(len(call.arrays))]
-        options = {k: v for k, v in given.items() if not k.isdigit()}
-        return call.loss(*arrays, group="v", **options, **fixed)
+    def cut(a: Any, axis: int, fill: float) -> Any:
+        if a is None:
+            return None
+        size = -(-a.shape[axis] // devices)
+        more = [(0, (size * devices - n) * (i == axis)) for i, n in enumerate(a.shape)]
+        whole = jnp.pad(a, more, constant_values=fill)
+        return jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index("v") * size, size, axis)
 
-    every = jax.shard_map(one, mesh=mesh, in_specs=(specs,), out_specs=PartitionSpec())
-    followed = {str(name): jax.numpy.asarray(given[str(name)]) for name in call.names}
-    value, back = jax.vjp(jax.jit(lambda some: every({**given, **some})), followed)
-    (grads,) = back(jax.numpy.ones_like(value))
-    whole = slice(0, call.classes)
-    return np.asarray(value), [
-        call.held(name, np.asarray(grads[str(name)]), whole) for name in call.names
-    ]
+    def every(x: Any) -> Any:
+        return call(of_whole(case, cut, "v"), case.loss, x, jnp.asarray(t), options)
+
+    whole = PartitionSpec()
+    spread = jax.jit(jax.shard_map(every, mesh=mesh, in_specs=whole, out_specs=whole))
+    value, back = jax.vjp(spread, jnp.asarray(x))
+    return np.asarray(value), np.asarray(*back(jnp.ones_like(value)))
 
 
 def computed(kind: str, cases: list[tuple[Case, str]], engine: str | None) -> list[Any]:
-    """Return the value and the gradients that a rank has of each case."""
+    """Return the value and the gradient that a rank has of each case."""
     cutting.LOGITS_BUDGET_BYTES = ROOM
-    calls = [call_of(*case) for case in cases]
     if kind == "jax":
         import jax
 
         jax.config.update("jax_enable_x64", True)
-        return [of_jax(call) for call in calls]
-    group, rank, ranks = GROUP
-    way = {"mpi": of_numpy, "gloo": of_torch}[kind]
-    made = []
+    way = {"mpi": of_numpy, "gloo": of_torch, "jax": of_jax}[kind]
     with nullcontext() if engine is None else xloss.use_engine(engine):
-        for call in calls:
-            held = part(ranks, rank, call.classes)
-            own = call._replace(
-                arrays=tuple(call.held(i, a, held) for i, a in enumerate(call.arrays)),
-                options={k: call.held(k, v, held) for k, v in call.options.items()},
-            )
-            made.append(way(own, group))
-    return made
+        given = [(case, stored(case, dtype)) for case, dtype in cases]
+        return [way(case, own.x, own.targets, own.options) for case, own in given]

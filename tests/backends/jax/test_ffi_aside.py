@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 import pytest
 
 import xloss
+from fresh import forking
 from xloss import EngineUnavailable, value_and_grad
 from xloss.engines.cpu import engine as cpu
 
