@@ -41,22 +41,6 @@ def test_the_page_keeps_three_digits_of_an_error() -> None:
     assert markdown(kept) == markdown(record)
 
 
-def test_the_document_says_what_passes_and_what_fails() -> None:
-    text = markdown(made_record.small(), "make it", "make the page", ("a.png",))
-    assert "generated, by `make it`; no row is edited by hand" in text
-    assert "`make the page` makes it here" in " ".join(text.split())
-    assert "**The peers fail 8 of 12 calls; xloss passes all 21 calls.**" in text
-    assert text.index("## What differs, and whether it matters") < text.index("## The peers")
-    assert (
-        "- **Confident rows** (can matter, 2 of 4 calls): returns 0 where the exact loss is 2.5e-07"
-        " (`tail/gap 17`). In training: These rows’ share of the logged loss is lost"
-    ) in text
-    assert "| tail (4) | 1.2 | 1.2 |" in text
-    assert "| masks (3) | 1.2 | declared |" in text
-    assert "| all (7) | ✕ 4/6 | ✕ 4/6 |" in text
-    assert "most of them, late. <https://github.com/scipy/scipy/issues/18295>\n" in text
-
-
 def test_text_of_others_is_no_markup_in_the_document() -> None:
     text = markdown(made_record.hostile())
     bare = re.sub(r"`[^`]*`", "", re.sub(r"\\.", "", text))  # neither escaped nor code
