@@ -113,17 +113,6 @@ def small() -> Record:
     return record(subjects, cases, cells)
 
 
-def budgets() -> Record:
-    """Cells whose budgets differ: 46 ulp of 50 pass, and 5 of 4 fail."""
-    made = small()
-    own = [c for c in made["cells"] if c["subject"] == "xloss numpy float32"]
-    own[0] |= {"value_ulp": 46.0, "value_share": 0.92, "grad_ulp": 0.5, "grad_share": 0.1}
-    own[1] |= {"value_ulp": 46.0, "value_share": 0.05, "grad_ulp": 0.0, "grad_share": 0.0}
-    peer = next(c for c in made["cells"] if c["subject"] == "torch float32")
-    peer |= {"value_ulp": 5.0, "value_share": 1.25}
-    return made
-
-
 HOSTILE = "</script x><!--<script></script><img src=x onerror=\"window.pwned='{}'\"><b id=pwned>"
 
 
