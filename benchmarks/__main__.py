@@ -68,22 +68,14 @@ def _fail(said: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, said in (
-        ("host", "xloss and its peers on this machine's cores"),
-        ("gpu", "on its GPU; five minutes at most, --quick one and a half"),
-        ("replaced", "single calls beside the several that they replace"),
-        ("render", "make the pages of the records that are there; measure nothing"),
-    ):
-        command = commands.add_parser(name, help=said, description=said)
-        command.add_argument("--publish", default="docs", metavar="FOLDER")
-        command.set_defaults(tiny=False, quick=False, op=[])
-        if name != "render":
-            command.add_argument("--tiny", action="store_true", help="rehearse it on tiny shapes")
-        if name == "host":
-            command.add_argument("--op", action="append", choices=plan.OPS, help="only this")
-        if name == "gpu":
-            command.add_argument("--quick", action="store_true")
+    said = "what to measure; render makes the pages of the records that are there"
+    parser.add_argument("command", choices=("host", "gpu", "replaced", "render"), help=said)
+    parser.add_argument("--publish", default="docs", metavar="FOLDER")
+    parser.add_argument("--tiny", action="store_true", help="rehearse it on tiny shapes")
+    said = "of a GPU: one and a half minutes at most, in place of five"
+    parser.add_argument("--quick", action="store_true", help=said)
+    said = "of the host: only this"
+    parser.add_argument("--op", action="append", default=[], choices=plan.OPS, help=said)
     return parser
 
 

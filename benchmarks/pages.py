@@ -9,7 +9,7 @@ from typing import Any
 from xloss_conformance.report.markdown import text
 
 from . import figures, tables
-from .figures import digits, mib, off, percent, table, ulp
+from .figures import digits, off, percent, table, ulp
 from .plan import TABLES
 from .targets import beyond, verdict
 
@@ -205,10 +205,11 @@ def _linear(record: Record) -> Iterator[str]:
     for work in (work for work in record["works"] if work["op"] == "linear"):
         yield "## linear_cross_entropy"
         yield text(work["name"])
-        rows = [
-            [text(r["contender"]), digits(r["median_ms"]), mib(r["peak_bytes"])]
-            for r in sorted(work["runs"], key=lambda r: float(r["median_ms"]))
-        ]
+        rows = []
+        for run in sorted(work["runs"], key=lambda run: float(run["median_ms"])):
+            held = run["peak_bytes"]
+            mib = NONE if held is None else f"{held / 2**20:,.0f}"
+            rows.append([text(run["contender"]), digits(run["median_ms"]), mib])
         if work["bound"]:
             rows.append([f"*{work['bound']['by']}*", digits(work["bound"]["median_ms"]), "–"])
         yield table(["", "ms", "MiB beyond inputs and gradients"], rows)

@@ -100,12 +100,6 @@ def told(work: Record, kind: str, subject: str, against: str, wanted: float, got
     return {**named, "dtype": work["dtype"], "wanted": wanted, "got": got, "met": bool(met)}
 
 
-def missed_by(target: Record) -> float:
-    """Return by what share of the wanted a target is missed; 0 where it is met."""
-    off = abs(target["wanted"] - target["got"]) / target["wanted"]
-    return 0.0 if target["met"] else float(off)
-
-
 def verdict(record: Record) -> str:
     """Return in one sentence what came of the targets."""
     met = sum(t["met"] for t in record["targets"])

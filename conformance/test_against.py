@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,13 +163,6 @@ def test_the_record_is_plain() -> None:
     names: dict[str, Any] = {}
     exec(pair["setup"] + "\n" + pair["calls"]["A"], names)
     assert float(names["answer"]["value"]) == pytest.approx(float(pair["a"]), rel=1e-8)
-
-
-def test_a_file_with_its_convention(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="torch is not installed; the test extra brings it")
-    file = tmp_path / "mine.py"
-    file.write_text("from torch.nn.functional import cross_entropy as mine\n")
-    assert compare(f"{file}:mine@torch", "torch", families=["ties"]).ok
 
 
 def test_what_cannot_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,10 @@ def test_the_matrix_shows_every_status_in_words_and_signs(opened: Open) -> None:
     assert texts(d, CELL.format(3, 3)) == ["✕10⁷"]
     assert texts(d, CELL.format(5, "n + 2")) == ["–", "–", "31%", "31%", "31%"]
     assert texts(d, CELL.format(6, 3)) == ["◇"]
+    # By the share of its budget: 1.25 ulp of 4.
+    assert find(d, CELL.format(0, 4))[0].get_attribute("class").split()[0] == "s2"
     for place, said in (
+        ((0, 4), "passes, 31% of its budget"),
         ((3, 3), "fails, 10⁷ times its budget"),
         ((5, 3), "not offered"),
         ((6, 3), "declared, not counted as failing"),
@@ -150,6 +153,10 @@ def test_the_plot_can_be_switched_and_read_by_keyboard(opened: Open) -> None:
     d = opened()
     assert texts(d, "#legend button")[:2] == ["torch", "optax"]
     assert len(find(d, "#chart .curve")) == 4
+    # The line of what is allowed divides those that pass from those that fail.
+    line = "document.querySelector('#chart .rule').getBBox().y"
+    ends = "[...document.querySelectorAll('#chart .curve')].map(e => e.getPointAtLength(0).y)"
+    assert d.execute_script(f"return {ends}.map(y => y < {line})") == [True, True, False, False]
     heights = "return [...document.querySelectorAll('#chart .curve')].map(e => e.getAttribute('d'))"
     before = d.execute_script(heights)
     click(d, "#legend button:nth-child(1)")

@@ -32,11 +32,12 @@ def case(family: str, label: str, reason: str, gap: float | None = None) -> Reco
     }
 
 
-def cell(of: Record, by: Record, status: str = "pass", ulp: Any = 0.625, **more: Any) -> Record:
+def cell(of: Record, by: Record, status: str = "pass", ulp: Any = 2.5, **more: Any) -> Record:
     off = float(ulp)
     got = 0.0 if off > 1e6 else 2.5e-07 * (1 - off * 2**-23)
     lost = {"rule": "value", "detail": "1 of 1 beyond the budget", "ulp": ulp, "at": [0]}
-    share = ulp if isinstance(ulp, str) else float(f"{ulp / 4:.3g}")
+    budget = 4 if status == "fail" else 16  # so that 2.5 ulp pass
+    share = ulp if isinstance(ulp, str) else float(f"{ulp / budget:.3g}")
     made = {
         "value_ulp": ulp,
         "grad_ulp": 1.25,
@@ -111,17 +112,6 @@ def small() -> Record:
             else:
                 cells.append(cell(of, by))
     return record(subjects, cases, cells)
-
-
-def budgets() -> Record:
-    """Cells whose budgets differ: 46 ulp of 50 pass, and 5 of 4 fail."""
-    made = small()
-    own = [c for c in made["cells"] if c["subject"] == "xloss numpy float32"]
-    own[0] |= {"value_ulp": 46.0, "value_share": 0.92, "grad_ulp": 0.5, "grad_share": 0.1}
-    own[1] |= {"value_ulp": 46.0, "value_share": 0.05, "grad_ulp": 0.0, "grad_share": 0.0}
-    peer = next(c for c in made["cells"] if c["subject"] == "torch float32")
-    peer |= {"value_ulp": 5.0, "value_share": 1.25}
-    return made
 
 
 HOSTILE = "</script x><!--<script></script><img src=x onerror=\"window.pwned='{}'\"><b id=pwned>"
