@@ -109,6 +109,21 @@ def test_a_lost_loss_says_that_the_gradient_is_lost_only_where_it_is() -> None:
     assert both.consequence.startswith(EFFECTS["small"].of_gradient)
 
 
+def test_failures_are_grouped_and_the_most_telling_is_told() -> None:
+    told = judged(made_record.small())
+    assert [(one.kind, one.name) for one in told[:2]] == [("peer", "torch"), ("peer", "optax")]
+    assert told[2].kind == "xloss"
+    torch = told[0]
+    assert (torch.failed, torch.judged) == (4, 6)
+    assert [(m.title, m.matters, m.failed, m.judged) for m in torch.mistakes] == [
+        ("Confident rows", SOMETIMES, 2, 4),
+        ("Last digits", NO, 2, 6),
+    ]
+    # Of the last digits, the larger error: 300 ulp at gap 8, and not 40 at gap 5.
+    assert [m.cell["case"] for m in torch.mistakes] == ["tail/gap 17", "tail/gap 8"]
+    assert torch.sorts() == "2 can matter, 2 do not"
+
+
 def test_what_is_told_of_many_has_something_that_can_matter() -> None:
     def made(k: int, matters: str) -> Mistake:
         return Mistake(str(k), matters, "", "", {}, 1, 1)

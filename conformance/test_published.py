@@ -62,8 +62,8 @@ def test_the_document_says_what_passes_and_what_fails() -> None:
     assert "generated, by `make it`; no row is edited by hand" in text
     assert "`make the page` makes it here" in " ".join(text.split())
     assert "**The peers fail 8 of 12 calls; xloss passes all 21 calls.**" in text
-    assert "| tail (4) | 1.2 | 1.2 |" in text
-    assert "| masks (3) | 1.2 | declared |" in text
+    assert "| tail (4) | 2.5 | 2.5 |" in text
+    assert "| masks (3) | 2.5 | declared |" in text
     assert "| all (7) | 4/6 fail | 4/6 fail |" in text
 
 
@@ -74,7 +74,7 @@ def test_the_terminal_tells_a_peer_from_xloss_on_its_arrays() -> None:
     head = next(line for line in lines if line.startswith("family"))
     assert " ".join(head.split()) == "family cases torch optax xloss numpy xloss torch"
     (last,) = (line for line in lines if line.startswith("all "))
-    assert " ".join(last.split()) == "all 7 4/6 fail 4/6 fail 1.2 1.2"
+    assert " ".join(last.split()) == "all 7 4/6 fail 4/6 fail 2.5 2.5"
 
 
 def test_text_of_others_is_no_markup_in_the_document() -> None:
