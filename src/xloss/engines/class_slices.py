@@ -78,8 +78,9 @@ def chunk_gradients(
         return _gradient(engine, call, class_slices.unpack(packed, cx), t, cotangent)
 
     def part(o: Operands, *given: Any) -> Outcome:
-        up, known = given[-2:]
-        return Outcome(grad=class_slices.gradients(o, *known, up, options, classes, start, want))
+        up, (own, second) = given[-2:]
+        g = class_slices.gradients(o, own, second, up, options, classes, start, want)
+        return Outcome(grad=g)
 
     made: Any = _in_blocks(call, Outputs(grad=True), part, cotangent, (packed, sums)).grad
     return made

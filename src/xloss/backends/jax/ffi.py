@@ -208,7 +208,7 @@ rows_p = _primitive("xloss_rows", formula.rows, formula.row_kinds, 2)
 ad.primitive_jvps[rows_p] = _rows_jvp
 _by_formula = mlir.lower_fun(formula.rows, multiple_results=True)
 _by_kernel = mlir.lower_fun(_prepared, multiple_results=True)
-kernel_p = Primitive("xloss_kernel")  # within a program that is lowered, and nowhere else
+kernel_p: Any = Primitive("xloss_kernel")  # within a program that is lowered, and nowhere else
 kernel_p.multiple_results = True
 kernel_p.def_abstract_eval(lambda x, *_, form, fields: formula.row_kinds(x, form=form))
 mlir.register_lowering(kernel_p, jax_lowering.kernel)

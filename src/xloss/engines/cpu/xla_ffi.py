@@ -38,17 +38,15 @@ def unavailable() -> str | None:
             return f"the handler of XLA's calls cannot be compiled: {error}"
     import jax
 
+    handler, xla_call.TABLE[at.TASK] = (
+        _entry(function) for function in (xla_handler.xla_handler, xla_handler.xla_task)
+    )
     try:
         jax.local_devices(backend="cpu")  # until it is there a refusal would be its failure
-    except RuntimeError as error:
-        return f"JAX has no CPU here: {error}"
-    table = xla_call.TABLE
-    handler, table[at.TASK] = _entry(xla_handler.xla_handler), _entry(xla_handler.xla_task)
-    try:
         capsule: Any = jax.ffi.pycapsule
         jax.ffi.register_ffi_target(TARGET, capsule(handler), platform="cpu")
         jax.ffi.register_ffi_target_as_batch_partitionable(TARGET)
-    except Exception as error:  # a version of its interface that the handler does not read
+    except Exception as error:  # no CPU, or a version of its interface that the handler cannot read
         return f"XLA does not take the handler: {error}"
     return None
 
