@@ -80,10 +80,6 @@ class NumpyContext(IndexingContext):
         """Sum along the last axis by the ufunc's own reduction."""
         return np.add.reduce(x, axis=-1, dtype=self.sum_dtype)
 
-    def sum_all(self, x: Array) -> Array:
-        """Sum all elements by the ufunc's own reduction."""
-        return np.add.reduce(x, axis=None, dtype=self.sum_dtype)
-
     def max_last(self, x: Array) -> Array:
         """Return the maxima along the last axis by the ufunc's own reduction."""
         return np.maximum.reduce(x, axis=-1, keepdims=True)

@@ -18,7 +18,7 @@ pytest.importorskip("cupy", reason="CuPy has wheels for Linux and Windows only")
 
 from emulated import COMPILER, emulated
 from spread import Alone
-from standin import DEVICE, NAMESPACE, Device, DeviceArray
+from standin import DEVICE, NAMESPACE, Device, DeviceArray, transfers
 
 ROWS, CLASSES = 6, 5
 X, T = inputs("cross_entropy", (ROWS, CLASSES)), soft((ROWS, CLASSES))
@@ -54,6 +54,31 @@ def test_calls_stay_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
             assert gpu.launches or (loss is ranks and options)
             close(value._values, want.value, within=12)
             close(grad._values, want.grad, within=32, scale=np.abs(want.grad).max())
+
+
+@pytest.mark.parametrize("kind", ["labels", "soft"])
+def test_numbers_of_rows_come_and_the_logits_of_rows_that_are_explained(kind):
+    rows, classes = 64, 33
+    x = inputs("cross_entropy", (rows, classes))
+    t = soft((rows, classes)) if kind == "soft" else labels(rows, classes)
+    on_device = [there(x), there(t)]
+    with xloss.use_engine("generic"):  # beside a GPU the compiled one would take the stand-in
+        with transfers() as sizes:
+            result = xloss.Evaluation().update(*on_device).result()
+        close(np.float32(result.loss), expected("cross_entropy", x, t).value)
+        assert sizes == [3 * rows]
+        with transfers() as sizes:
+            assert not xloss.diagnose(*on_device).findings
+        assert max(sizes) == 3 * rows
+        on_device[0][3, 2], on_device[0][7] = np.nan, -np.inf
+        with transfers() as sizes:
+            report = xloss.diagnose(*on_device)
+    found = {f.rule: f.positions for f in report.findings}
+    assert found == {"nan_logit": ((3,),), "no_possible_class": ((7,),)}
+    # Three numbers a row; its label, or whether its targets are odd; the logits of two rows, and
+    # of soft targets those.
+    rest = [2 * classes] * (2 if kind == "soft" else 1)
+    assert sorted(sizes) == sorted([1, 3 * rows, rows, *rest])
 
 
 def test_the_stand_in_refuses() -> None:

@@ -65,19 +65,21 @@ def over_the_logits(function: Any, dtype: Any) -> list[Counter[str]]:
     return found
 
 
-@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
-def test_two_passes_for_the_loss(dtype):
-    """One for the maxima, one for both sums, of one exponential: XLA fuses sums of one array."""
-    counts = sum(over_the_logits(xloss.cross_entropy, dtype), Counter())
-    assert counts["reduce"] == 3
-    assert counts["exponential"] == 1
-    assert counts["sign"] == 0
+@pytest.mark.parametrize(
+    ("function", "dtype"),
+    [
+        (xloss.cross_entropy, np.float32),
+        (xloss.cross_entropy, jnp.bfloat16),
+        (jax.value_and_grad(xloss.cross_entropy), np.float32),
+        (value_and_grad(xloss.cross_entropy), np.float32),
+    ],
+)
+def test_two_passes_for_the_loss_and_one_for_the_gradient(function, dtype):
+    """One for the maxima, one for both sums, of one exponential: XLA fuses sums of one array.
 
-
-@pytest.mark.parametrize("made", [jax.value_and_grad, value_and_grad])
-def test_one_pass_more_for_the_gradient(made):
-    """XLA merges what two functions compute alike: it is the same in each."""
-    for counts in over_the_logits(made(xloss.cross_entropy), np.float32):
+    What two functions of a program compute alike it merges: it is the same in each.
+    """
+    for counts in over_the_logits(function, dtype):
         assert counts["reduce"] <= 3
         assert counts["exponential"] <= 1
         assert counts["sign"] == 0

@@ -1,8 +1,10 @@
-"""What JAX traces beside the arrays: symbols for lengths, and scalars where a number is meant."""
+"""What JAX traces beside plain arrays: symbols for lengths, scalars where a number is meant, and
+targets of a few classes a row."""
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 import xloss
 from expected import close, expected, inputs, labels, soft
+from nightly import core
 from xloss import value_and_grad
 
 jax = pytest.importorskip("jax")
@@ -66,23 +69,21 @@ def test_linear_cross_entropy_of_symbolic_lengths(axis):
 
 FLOATS, PROBS = jnp.asarray(soft((ROWS, CLASSES)), jnp.float32), jnp.asarray([0.5, 0.25])
 NUMBERS = {
-    "label_smoothing": lambda v: xloss.cross_entropy(FLOAT, LABELS, label_smoothing=v),
-    "z_loss": lambda v: xloss.cross_entropy(FLOAT, LABELS, z_loss=v),
-    "softcap": lambda v: xloss.cross_entropy(FLOAT, LABELS, softcap=v),
-    "gamma": lambda v: xloss.focal_loss(FLOAT, LABELS, gamma=v),
-    "alpha": lambda v: xloss.sigmoid_focal_loss(FLOAT, FLOATS, alpha=v),
-    "eps": lambda v: xloss.binary_cross_entropy(PROBS, PROBS, eps=v),
-    "strength": lambda v: xloss.l2_penalty(FLOAT, strength=v),
-    "epsilon": lambda v: xloss.smooth_labels(FLOATS, v),
-    "axis": lambda v: xloss.cross_entropy(FLOAT, LABELS, axis=v),
-    "ignore_index": lambda v: xloss.cross_entropy(FLOAT, LABELS, ignore_index=v),
+    **dict.fromkeys(
+        ("label_smoothing", "z_loss", "softcap", "axis", "ignore_index"),
+        partial(xloss.cross_entropy, FLOAT, LABELS),
+    ),
+    "gamma": partial(xloss.focal_loss, FLOAT, LABELS),
+    "alpha": partial(xloss.sigmoid_focal_loss, FLOAT, FLOATS),
+    "eps": partial(xloss.binary_cross_entropy, PROBS, PROBS),
+    "strength": partial(xloss.l2_penalty, FLOAT),
 }
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_traced_number_is_refused_with_the_way_out(name):
     with pytest.raises(TypeError, match=rf"^{name}: expected .*static_argnames=\('{name}',\)"):
-        jax.jit(NUMBERS[name])(1)
+        jax.jit(lambda v: NUMBERS[name](**{name: v}))(1)
 
 
 def test_the_way_out_is_one():
@@ -90,3 +91,46 @@ def test_the_way_out_is_one():
     close(np.asarray(given), expected("cross_entropy", Z, Y, z_loss=0.5).value, within=16)
     with pytest.raises(TypeError, match=re.escape("pass label_smoothing=float(...)")):
         xloss.cross_entropy(FLOAT, LABELS, label_smoothing=jnp.float32(0.5))
+
+
+LOGITS = jnp.asarray(inputs("cross_entropy", (4, 6)), jnp.float32)
+INDICES = jnp.asarray([[0, 1, 1], [2, 3, 4], [5, -100, 4], [1, 2, 0]])
+P = jnp.asarray(soft((4, 3)) * 0.75, jnp.float32)
+# A rest spread evenly has all that none has, and the others' share.
+RESTS = pytest.mark.parametrize("rest", core(["zero", "uniform"], lambda rest: rest == "uniform"))
+
+
+def test_the_record_passes_through_transformations():
+    teacher = xloss.TopKTargets(INDICES, P, "uniform")
+    value, (g, h) = value_and_grad(xloss.cross_entropy, (0, 1))(LOGITS, teacher)
+    by_both = jax.value_and_grad(xloss.cross_entropy, (0, 1), allow_int=True)
+    got, (by_z, by_record) = jax.jit(by_both)(LOGITS, teacher)
+    np.testing.assert_allclose(got, value, rtol=1e-6)
+    np.testing.assert_allclose(by_z, g, atol=1e-7)
+    np.testing.assert_allclose(by_record.probabilities, h, atol=1e-6)
+    rows = xloss.cross_entropy(LOGITS, teacher, reduction="none")
+    each = jax.vmap(lambda z, t: xloss.cross_entropy(z, t, reduction="none"))(LOGITS, teacher)
+    np.testing.assert_allclose(each, rows, rtol=1e-6)
+
+
+@RESTS
+def test_second_derivatives_are_those_of_targets_written_out(rest):
+    dense = np.zeros((4, 6), np.float32)
+    there = INDICES >= 0
+    np.add.at(dense, (np.nonzero(there)[0], INDICES[there]), P[there])  # row 0 has class 1 twice
+    if rest == "uniform":
+        for row, places in zip(dense, INDICES.tolist(), strict=True):
+            others = [j for j in range(6) if j not in places]
+            row[others] = (1 - row.sum()) / len(others)
+    teacher = xloss.TopKTargets(INDICES, P, rest)
+    hessian = jax.jit(jax.hessian(xloss.cross_entropy))
+    got, want = hessian(LOGITS, teacher), hessian(LOGITS, jnp.asarray(dense))
+    np.testing.assert_allclose(got, want, atol=2e-6)
+
+
+def test_no_array_of_the_logits_size_is_made_beside_the_gradient():
+    z = jnp.zeros((64, 32768), jnp.float32)
+    teacher = xloss.TopKTargets(jnp.tile(jnp.arange(8), (64, 1)), jnp.full((64, 8), 0.0625))
+    step = jax.jit(jax.value_and_grad(xloss.cross_entropy)).lower(z, teacher).compile()
+    # A few dozen arrays of 4 bytes for each of 8 · 8 pairs of slots, and what reductions share.
+    assert step.memory_analysis().temp_size_in_bytes < 40 * 4 * 64 * 64 + 2**17

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import linear_cases
 import xloss
-from expected import BINARY, CLASS, LOSSES, close, expected, inputs, labels, shape, soft, targets
+from expected import BINARY, CLASS, LOSSES, close, expected, inputs, labels, shape, targets
 from fresh import said
 
 tf = pytest.importorskip("tensorflow")
@@ -162,31 +163,25 @@ def test_unknown_rank() -> None:
 )
 def test_linear(form: str, block_rows: Any, way: str) -> None:
     """In a loop over blocks, the last of them not full; two axes of rows."""
-    x = np.random.default_rng(1).integers(-64, 65, (ROWS, 2, 3)) / 32
-    w = np.random.default_rng(2).integers(-64, 65, (CLASSES, 3)) / 32
-    b = np.random.default_rng(3).integers(-64, 65, CLASSES) / 32
-    flat = x.reshape(-1, 3)
-    y = labels(2 * ROWS, CLASSES) if form == "labels" else soft((2 * ROWS, CLASSES))
-    want = expected("cross_entropy", flat @ w.T + b, y, label_smoothing=0.125)
-    t = y.reshape(ROWS, 2, *y.shape[1:])
+    t = linear_cases.Y if form == "labels" else linear_cases.T
+    x, w, b = linear_cases.X, linear_cases.W, linear_cases.B
+    want = linear_cases.expected(x, w, t, b, {"label_smoothing": 0.125}, eps=2.0**-52)
+    names = ("weight", "bias", *(["targets"] if form == "soft" else []))
 
     def run(x: Any, t: Any) -> Any:
         options = {"bias": tf.constant(b), "block_rows": block_rows, "label_smoothing": 0.125}
         got = both(xloss.linear_cross_entropy, x, tf.constant(w), t, **options)
-        wanted = ("weight", "bias", *(["targets"] if form == "soft" else []))
-        own = xloss.value_and_grad(xloss.linear_cross_entropy, wanted)
+        own = xloss.value_and_grad(xloss.linear_cross_entropy, names)
         return *got, own(x, tf.constant(w), t, **options)[1]
 
-    got = run(tf.constant(x), tf.constant(t)) if way == "eager" else ran(way, run, x, t)
-    g = np.array(want.grad, np.float64)
-    for value, gradient in (got[:2], got[2:4]):
-        close(value, want.value, "float64")
-        np.testing.assert_allclose(gradient, (g @ w).reshape(x.shape), atol=1e-15)
-    np.testing.assert_allclose(got[4][0], g.T @ flat, atol=1e-15)
-    np.testing.assert_allclose(got[4][1], g.sum(0), atol=1e-15)
-    if form == "soft":
-        to_targets = np.array(want.grad_targets, np.float64).reshape(t.shape)
-        np.testing.assert_allclose(got[4][2], to_targets, atol=1e-15)
+    rows = x[:, None], t[:, None]
+    got = run(*map(tf.constant, rows)) if way == "eager" else ran(way, run, *rows)
+    found = [("x", got[1]), ("x", got[3]), *zip(names, got[4], strict=True)]
+    for value in got[0:3:2]:
+        linear_cases.check(value, want.value, want.value_off, "value")
+    for name, gradient in found:
+        flat = np.reshape(gradient, want.grads[name].shape)
+        linear_cases.check(flat, want.grads[name], want.off[name], name)
 
 
 @pytest.mark.parametrize("jit", [False, True])

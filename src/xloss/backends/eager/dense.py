@@ -139,12 +139,8 @@ def depends_on_targets(call: LossCall) -> bool:
 
 def named(call: LossCall, grad: Array | None, grad_targets: Array | None) -> dict[str, Array]:
     """Return the gradients by the names of their arguments, in whose layout they are."""
-    out = {}
-    if grad is not None:
-        out["x"] = restore(call, grad)
-    if grad_targets is not None:
-        out["targets"] = restore(call, grad_targets)
-    return out
+    both = {"x": grad, "targets": grad_targets}
+    return {name: restore(call, g) for name, g in both.items() if g is not None}
 
 
 def restore(call: LossCall, g: Array) -> Array:

@@ -44,8 +44,8 @@ class Blocks:
 
     def zeros(self, shape: tuple[Any, ...], dtype: Any) -> Array:
         """Return the start of a sum, which may differ from rank to rank."""
-        made = jnp.zeros(shape, dtype)
-        return made if self.call.group is None else self.call.group.own(made)
+        made, group = jnp.zeros(shape, dtype), self.call.group
+        return made if group is None else lax.pcast(made, group.name, to="varying")
 
     def loop(self, body: Any, sums: Any, arrays: Any, kinds: Any) -> Any:
         """Scan over the blocks; all have the same number of rows, as a scan needs."""

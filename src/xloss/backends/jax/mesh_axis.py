@@ -40,10 +40,6 @@ class Axis(NamedTuple):
         """Return the facts of every rank: the same, as all run one program."""
         return [facts] * self.size
 
-    def own(self, x: Array) -> Array:
-        """Return a constant as an array that may differ along the axis."""
-        return jax.lax.pcast(x, self.name, to="varying")
-
     def maximum(self, x: Array) -> Array:
         """Return the maximum over the devices, elementwise."""
         return jax.lax.pmax(x, self.name)  # type: ignore[no-untyped-call]

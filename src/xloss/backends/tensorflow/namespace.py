@@ -11,6 +11,7 @@ import math
 from functools import partial
 from math import inf as inf
 from math import nan as nan
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,16 +36,9 @@ Shape = tuple[Any, ...]
 FLOAT32_TERMS = 32  # terms of a sum that are added in float32
 
 
-class _Info:
-    """What __array_namespace_info__ returns, as far as xloss asks."""
-
-    def default_dtypes(self, *, device: Any = None) -> dict[str, Any]:
-        """Return the dtypes of arrays made without one."""
-        return {"real floating": tf.float32, "integral": tf.int64, "indexing": tf.int64}
-
-
-def __array_namespace_info__() -> _Info:
-    return _Info()
+def __array_namespace_info__() -> Any:
+    """Return what xloss asks of it: the dtype of arrays made without one."""
+    return SimpleNamespace(default_dtypes=lambda *, device=None: {"real floating": tf.float32})
 
 
 def asarray(x: Any, *, dtype: Any = None, device: Any = None, copy: Any = None) -> Array:

@@ -1,8 +1,8 @@
 """Derivatives by TensorFlow's own autodiff, also where its tapes do not record.
 
 While TensorFlow computes the forward-mode derivative of a custom gradient, by differentiating the
-gradient in a graph, no tape records: the derivative of what a tape should have followed would
-silently be 0. The derivatives of a graph need no tape.
+gradient, no tape records: the derivative of what a tape should have followed would silently be 0.
+The derivatives of a graph need no tape.
 """
 
 from __future__ import annotations
@@ -63,12 +63,23 @@ def followed(
     return made
 
 
+def recording() -> bool:
+    """Tell whether a tape records here."""
+    one = tf.ones(())
+    with tf.GradientTape() as tape:
+        tape.watch(one)
+        twice = one + one
+    return tape.gradient(twice, one) is not None
+
+
 def gradients(function: Callable[..., Any], arguments: Arrays, cotangents: Any) -> Any:
     """Return the derivatives of function(*arguments) times the cotangents, differentiable again."""
-    if tf.executing_eagerly():
+    if recording():
         with tf.GradientTape() as tape:
             tape.watch(arguments)
             value = function(*arguments)
         return tape.gradient(value, arguments, cotangents, ZERO)
+    if tf.executing_eagerly():
+        return tf.function(gradients, autograph=False)(function, arguments, cotangents)
     arguments = tuple(map(tf.identity, arguments))  # of this graph, whichever they are from
     return tf.gradients(function(*arguments), arguments, cotangents, unconnected_gradients=ZERO)
