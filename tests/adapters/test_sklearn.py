@@ -4,6 +4,7 @@ scikit-learn's loss is its formula in double precision; where the two differ, cl
 """
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,21 +57,19 @@ def test_several_bits_a_row_count_as_one_row():
     assert log_loss(SOFT, PROBS) == pytest.approx(soft, rel=4e-14)
 
 
-class Frame:
-    """What data frames and series have in common: `to_numpy`, and no Array API."""
-
-    def __init__(self, values):
-        self.values = values
-
-    def to_numpy(self):
-        return np.array(self.values)
+def framed(values):
+    """Return what data frames and series have in common: `to_numpy`, and no Array API."""
+    return SimpleNamespace(to_numpy=lambda: np.array(values))
 
 
 def test_data_frames_and_series():
     for weight in (WEIGHT, np.ones(ROWS)):
         expected = metrics.log_loss(NAMES, PROBS, sample_weight=weight)
         got = log_loss(
-            Frame(NAMES[:, None]), Frame(PROBS), sample_weight=Frame(weight), labels=Frame(NAMES)
+            framed(NAMES[:, None]),
+            framed(PROBS),
+            sample_weight=framed(weight),
+            labels=framed(NAMES),
         )
         assert got == pytest.approx(expected, rel=4e-15)
 

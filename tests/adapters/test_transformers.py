@@ -8,6 +8,7 @@ import copy
 import math
 import pickle
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -186,17 +187,11 @@ def test_under_data_parallel_the_count_comes_once_for_each_device():
     assert once == adapter.causal_lm_loss(*of, num_items_in_batch=torch.full((2, 1), 20))
 
 
-class Peft:
-    """A model within an adapter of its weights."""
-
-    def __init__(self, model):
-        self.get_base_model = lambda: model
-
-
 def test_unpatched_as_before_and_copies_are_their_own():
     model, one = llama().train(), batch()
+    within = SimpleNamespace(get_base_model=lambda: model)  # as an adapter of PEFT
     before = model(**one).loss.item()
-    adapter.patch_loss(Peft(model), fuse_head=True, z_loss=1.0)
+    adapter.patch_loss(within, fuse_head=True, z_loss=1.0)
     patched = model(**one).loss.item()
     copied = copy.deepcopy(model)
     with torch.no_grad():
@@ -205,17 +200,13 @@ def test_unpatched_as_before_and_copies_are_their_own():
     zero = math.log(VOCABULARY) + math.log(VOCABULARY) ** 2
     assert copied(**one).loss.item() == pytest.approx(zero, rel=1e-6)
     assert model(**one).loss.item() == patched != before
-    adapter.unpatch_loss(Peft(model))
+    adapter.unpatch_loss(within)
     adapter.unpatch_loss(model)
     again = model(**one)
     assert again.loss.item() == before
     assert again.logits is not None
     assert len(model._forward_hooks) == len(model._forward_pre_hooks) == 0
     assert pickle.loads(pickle.dumps(model))(**one).loss.item() == before
-
-
-class Scaled(torch.nn.Linear):
-    pass
 
 
 def test_what_cannot_be_patched_is_refused():
@@ -225,8 +216,11 @@ def test_what_cannot_be_patched_is_refused():
     with pytest.raises(ValueError, match=r"^model: its loss is ForMaskedLMLoss, expected the For"):
         adapter.patch_loss(transformers.BertForMaskedLM(other))
     model = llama()
-    own, model.lm_head = model.loss_function, Scaled(16, VOCABULARY)
-    with pytest.raises(ValueError, match=r"^model: its head is Scaled, expected torch\.nn\.Linear"):
+    own, other = model.loss_function, torch.nn.modules.linear.NonDynamicallyQuantizableLinear
+    model.lm_head = other(16, VOCABULARY)
+    with pytest.raises(
+        ValueError, match=r"^model: its head is NonDyn.*, expected torch\.nn\.Linear"
+    ):
         adapter.patch_loss(model, fuse_head=True)
     assert model.loss_function is own
     with pytest.raises(ValueError, match=r"^labels: is None"):

@@ -27,10 +27,9 @@ from ..eager import dense as default
 from . import autograd as torch_reduced
 from . import gradient_ahead
 from .autograd import GRADIENT, NOTHING, STATS, run
-from .following import asked_once, exporting, levels, transforming
+from .following import asked_once, exporting, transforming
 from .numpy_views import home, with_numpy_views
 from .sizes import is_below
-from .softmax_rules import mapped, one_by_one
 
 DEVICE = "cuda"
 LAUNCH = "launch"  # what the CUDA engine keeps, beside what `autograd` names
@@ -87,24 +86,21 @@ def _looked_at(call: LossCall) -> LossCall:
 def takes(call: LossCall) -> bool:
     """Tell whether a traced call is kept whole: where a compiled engine will run it."""
     device = call.operands.x.device.type
-    return (
-        torch.compiler.is_compiling()
-        and device in ("cpu", DEVICE)
-        and keeps(call)
-        and _available(device)
-        and set(levels()) <= {"Vmap"}
-    )
+    return keeps(call) and device in ("cpu", DEVICE) and _available(device)
 
 
 def keeps(call: LossCall) -> bool:
-    """Tell whether an operation has a place for what is asked for.
+    """Tell whether an operation has a place for what a traced call asks for.
 
-    It gives no gradient to soft targets, and its schema holds integers of 64 bits. A program that
-    is exported runs where xloss may be missing: it is made of PyTorch's own operations.
+    It gives no gradient to soft targets, none that torch.func follows, and its schema holds
+    integers of 64 bits. A program that is exported runs where xloss may be missing: it is made of
+    PyTorch's own operations.
     """
     t, s = call.operands.targets, call.options
     return (
-        s.kind == "cross_entropy"
+        torch.compiler.is_compiling()
+        and not transforming()
+        and s.kind == "cross_entropy"
         and s.engine is None
         and call.operands.indices is None
         and not (t is not None and t.requires_grad and torch.is_grad_enabled())
@@ -126,9 +122,7 @@ def _available(device: str) -> bool:
 
 def value(call: LossCall) -> Tensor:
     """Return the loss of a call that is taken."""
-    x = call.operands.x
-    # What vmap maps over says of itself that it needs no gradient.
-    recorded = torch.is_grad_enabled() and (x.requires_grad or transforming())
+    recorded = torch.is_grad_enabled() and call.operands.x.requires_grad
     loss: Tensor = cross_entropy(*arguments(call), _saved(call) if recorded else NOTHING)[0]
     return loss
 
@@ -157,7 +151,7 @@ def value_and_grad(call: LossCall, cotangent: Array | None) -> tuple[Array, Arra
 def cross_entropy(*given: Any) -> tuple[Tensor, list[Tensor]]:
     """Return the loss, and what its gradient can start from.
 
-    That is the rows' maxima and rests, or a token for the gradient to x, or what the CUDA engine
+    That is the rows' maxima and rests, or the gradient to x, or what the CUDA engine
     keeps; after the first two the mean's denominator.
     """
     *rest, saves = given
@@ -170,14 +164,10 @@ def cross_entropy(*given: Any) -> tuple[Tensor, list[Tensor]]:
     if default.reduces(engine, call):
         loss, _, kept = engine.reduced(call, grad=False, keep=saves == LAUNCH)
         return loss, [] if kept is None else [kept]
-    ahead = saves == GRADIENT and gradient_ahead.pays(engine, call.classes)
-    made = torch_reduced.forward(call, saves if ahead or saves == STATS else NOTHING)
+    made = torch_reduced.forward(call, saves)
     if saves in (NOTHING, LAUNCH):  # no row, or another engine is asked for where the graph runs
         return made.value, [a.zero_() for a in _kept(x, "mean", saves)]
-    stats = list(made.stats)
-    if saves == GRADIENT:
-        gradient = None if made.gradient is None else laid(made.gradient, x)
-        stats = [gradient_ahead.token(gradient)]
+    stats = list(made.stats) if made.gradient is None else [laid(made.gradient, x)]
     weight = 1.0 if made.weight is None else float(made.weight)
     return made.value, [*stats, torch.full((), weight, dtype=torch.float64)]
 
@@ -190,9 +180,8 @@ def cross_entropy(*given: Any) -> tuple[Tensor, list[Tensor]]:
 def cross_entropy_backward(cotangent: Tensor, kept: list[Tensor], *given: Any) -> Tensor:
     """Return the gradient to x times the cotangent, from what the loss kept."""
     *rest, saves = given
-    ahead: Tensor | None = gradient_ahead.taken(kept[0]) if saves == GRADIENT else None
-    if ahead is not None and gradient_ahead.is_one(cotangent):
-        return ahead
+    if saves == GRADIENT and gradient_ahead.is_one(cotangent):
+        return kept[0].clone()  # an operation may not return what it is given
     call = _looked_at(described(*rest))
     stats = tuple(kept[:2]) if saves == STATS else ()
     if call.options.reduction == "none":
@@ -251,7 +240,7 @@ def _kept(x: Tensor, reduction: str, saves: str) -> list[Tensor]:
     rows = x.shape[:-1]
     if saves == LAUNCH:
         return [wide(2 + 2 * prod(rows))]
-    kept = {NOTHING: [], STATS: [_loss_of(x, "none"), wide(*rows)], GRADIENT: [wide(1)]}[saves]
+    kept = {NOTHING: [], STATS: [_loss_of(x, "none"), wide(*rows)], GRADIENT: [_like(x)]}[saves]
     return [*kept, wide()] if kept and reduction != "none" else kept
 
 
@@ -284,23 +273,3 @@ def _backward(ctx: Any, cotangent: Tensor, _: Any) -> tuple[Any, ...]:
 
 
 cross_entropy.register_autograd(_backward, setup_context=_keep)
-
-
-def _mapped(operation: Any, first: int) -> None:
-    """Register what vmap does with an operation whose argument x is the one of this number.
-
-    Rows are rows: an axis that is mapped over is one more of them, unless a whole call is reduced
-    or class weights differ from call to call.
-    """
-
-    def rule(info: Any, dims: tuple[int | None, ...], *args: Any) -> Any:
-        shared = {first + 2, first + 5}  # the class weights, the normalizer
-        if args[first + 10] != "none" or any(dims[i] is not None for i in shared):
-            return one_by_one(operation, info, dims, *args)
-        return mapped(operation, info, dims, *args, shared=shared)
-
-    operation.register_vmap(rule)
-
-
-_mapped(cross_entropy, 0)
-_mapped(cross_entropy_and_gradient, 1)
