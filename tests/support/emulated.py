@@ -27,11 +27,8 @@ from xloss.engines.cuda import engine as cuda
 
 HERE = Path(__file__).parent / "cuda_on_host"
 COMPILER = shutil.which("g++")
-# Fibers change stacks by longjmp, which a shadow stack would break, and of which Ubuntu's g++ by
-# itself would end the process: "longjmp causes uninitialized stack frame". Hidden, so that no
-# kernel's fibers are taken for another's.
-FLAGS = ["-O0", "-std=c++17", "-shared", "-fPIC", "-w", "-U_FORTIFY_SOURCE"]
-FLAGS += ["-fcf-protection=none", "-fvisibility=hidden"]
+# Hidden, so that no kernel's fibers are taken for another's.
+FLAGS = ["-O0", "-std=c++17", "-shared", "-fPIC", "-w", "-fvisibility=hidden"]
 FOLDER = Path(tempfile.gettempdir()) / f"xloss-cuda-on-host-{getpass.getuser()}"
 
 

@@ -1,7 +1,6 @@
 // The emulator: every CUDA thread a fiber, a cluster of blocks at a time. Threads run one after another
 // and change at shuffles and barriers alone, in one order or, to show what a missing barrier hides, in
 // the other.
-#include <setjmp.h>
 #include <signal.h>
 #include <ucontext.h>
 
@@ -24,9 +23,8 @@ struct Copy {
 
 struct Fiber : Thread {
     ucontext_t context;
-    jmp_buf at;  // swapcontext asks the kernel for the signals at every change
-    int rank;    // of its block in the cluster
-    bool begun, done;
+    int rank;  // of its block in the cluster
+    bool done;
     bool arrived;   // at the cluster's barrier, where it need not wait yet
     u64 turn;       // of that barrier then
     Barrier lanes;  // of the lanes that this thread is the first of
@@ -44,7 +42,7 @@ struct Block {
 static std::vector<Fiber> fibers;
 static std::vector<Block> blocks;
 static Barrier cluster;
-static jmp_buf home;
+static ucontext_t home;
 static u64 progress;
 static void (*work)();
 Thread* now;
@@ -55,9 +53,7 @@ static Block& block() { return blocks[fiber().rank]; }
 static int threads() { return (int)(fibers.size() / blocks.size()); }  // of a block
 static Fiber& lane(int n) { return (&fiber())[n - (int)threadIdx.x % 32]; }
 
-static void change() {
-    if (!_setjmp(fiber().at)) _longjmp(home, 1);
-}
+static void change() { swapcontext(&fiber().context, &home); }
 
 static u64 arrive(Barrier& b, int need) {
     u64 turn = b.turn;
@@ -153,14 +149,6 @@ static void body() {
     change();
 }
 
-static void enter(Fiber& f) {
-    now = &f;
-    if (_setjmp(home)) return;
-    if (f.begun) _longjmp(f.at, 1);
-    f.begun = true;
-    setcontext(&f.context);
-}
-
 static const size_t STACK = 1 << 18;
 
 // Run the fibers to their ends. Returns 1 where all wait for good.
@@ -171,7 +159,8 @@ static int run(bool backward) {
         for (size_t n = 0; n < fibers.size(); ++n) {
             Fiber& f = fibers[backward ? fibers.size() - 1 - n : n];
             if (f.done) continue;
-            enter(f);
+            now = &f;
+            swapcontext(&home, &f.context);
             left += !f.done;
         }
         if (left && progress == before) return 1;

@@ -16,7 +16,7 @@ from ...core.call import LossCall
 from .. import gpu_arrays, memory_checks
 from ..row_layout import RowLayout, gpu_row_layout
 from . import driver
-from .arguments import ADDRESSES, NOT_GIVEN, Arguments, Column
+from .arguments import ADDRESSES, Arguments, Column
 from .kernel_variants import shared_room
 from .launch_plan import KINDS
 
@@ -99,43 +99,36 @@ class CallArrays:
             self.x = gpu_row_layout(arrays, x)
         at = self.place(self.x.address, None if copied else X)
         self.held.append(x)
-        ignore = ignores = 0
-        labels = soft = class_weight = sample_weight = NOT_GIVEN
-        self.soft: str | None = None
-        t: Any = o.targets
-        if options.indexed:
-            labels = self.column(t, _INTEGERS, TARGETS)
-            if options.ignore_index is not None:
-                low, high = INTEGERS[dtype_name(t.dtype)]
-                if low <= options.ignore_index <= high:
-                    ignores, ignore = 1, (options.ignore_index + 2**63) % 2**64 - 2**63
-        else:
-            if dtype_name(t.dtype) not in (dtype_name(x.dtype), dtype_name(cx.compute_dtype)):
-                t = cx.cast(t, cx.compute_dtype)
-            self.soft = dtype_name(t.dtype)
-            soft = self.column(t, KINDS)
-        if o.class_weight is not None:
-            class_weight = self.column(o.class_weight, KINDS)
-        if o.sample_weight is not None:
-            sample_weight = self.column(o.sample_weight, KINDS)
-        where = 0 if o.where is None else self.address(o.where)
-        # Whether there are weights of rows or classes, or `where`.
-        self.weighed = not (o.where is o.sample_weight is o.class_weight is None)
-        self.given = Arguments(  # what all launches are given
+        given = Arguments(
             self.count,
             self.classes,
             RowLayout(at, *self.x[1:]),
-            labels=labels,
-            has_ignore=ignores,
-            ignore=ignore,
-            where=where,
-            sample_weight=sample_weight,
-            class_weight=class_weight,
-            soft=soft,
+            where=0 if o.where is None else self.address(o.where),
             label_smoothing=options.label_smoothing,
             z_loss=options.z_loss,
             softcap=options.softcap or 0.0,
         )
+        self.soft: str | None = None
+        t: Any = o.targets
+        if options.indexed:
+            given = given._replace(labels=self.column(t, _INTEGERS, TARGETS))
+            if options.ignore_index is not None:
+                low, high = INTEGERS[dtype_name(t.dtype)]
+                if low <= options.ignore_index <= high:
+                    ignore = (options.ignore_index + 2**63) % 2**64 - 2**63
+                    given = given._replace(has_ignore=1, ignore=ignore)
+        else:
+            if dtype_name(t.dtype) not in (dtype_name(x.dtype), dtype_name(cx.compute_dtype)):
+                t = cx.cast(t, cx.compute_dtype)
+            self.soft = dtype_name(t.dtype)
+            given = given._replace(soft=self.column(t, KINDS))
+        if o.class_weight is not None:
+            given = given._replace(class_weight=self.column(o.class_weight, KINDS))
+        if o.sample_weight is not None:
+            given = given._replace(sample_weight=self.column(o.sample_weight, KINDS))
+        # Whether there are weights of rows or classes, or `where`.
+        self.weighed = not (o.where is o.sample_weight is o.class_weight is None)
+        self.given = given  # what all launches are given
 
     def place(self, at: int, number: int | None = None) -> int:
         """Return what stands for an address in planned launches; a new place without a number."""

@@ -148,30 +148,21 @@ def left(p: Plan, asked: Asked) -> int:
 
 
 def constants(p: Plan, asked: Asked, stage: int = 0, adds: bool = False) -> Constants:
-    """Name the constants of staging.cuh; stage: 0 where the blocks of a row are a cluster."""
+    """Name the constants of staging.cuh: the fields of both records, and what follows from them.
+
+    stage: 0 where the blocks of a row are a cluster.
+    """
     values = {
-        "STORED": KINDS[asked.stored],
-        "SOFT": -1 if asked.soft is None else KINDS[asked.soft],
-        "LABELS": asked.labels,
-        "WEIGHED": asked.weighed,
-        "FLAT": asked.flat,
-        "THREADS": p.threads,
-        "GROUP": p.group,
-        "PARTS": p.parts,
-        "VECTORS": p.vectors,
-        "HELD": p.held,
-        "APART": p.apart,
-        "ONCE": p.once,
-        "RESIDENT": resident(p, asked),
-        "SMOOTH": asked.smooth,
-        "CAP": asked.cap,
-        "Z_LOSS": asked.z_loss,
-        "GRAD": asked.grad,
-        "STAGE": stage,
-        "LEFT": left(p, asked),
-        "ADDS": adds,
+        **p._asdict(),
+        **asked._asdict(),
+        "stored": KINDS[asked.stored],
+        "soft": -1 if asked.soft is None else KINDS[asked.soft],
+        "resident": resident(p, asked),
+        "stage": stage,
+        "left": left(p, asked),
+        "adds": adds,
     }
-    return tuple((name, int(value)) for name, value in values.items())
+    return tuple((name.upper(), int(value)) for name, value in values.items())
 
 
 def sums(acc: str, labels: int, weighed: bool) -> Constants:

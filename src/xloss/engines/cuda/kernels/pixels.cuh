@@ -167,8 +167,7 @@ __device__ inline void add_pixels(const Call& c, const Pixels& pixels) {
     if (threadIdx.x % 32 == 0) room.warps[threadIdx.x / 32] = p;
     __syncthreads();
     if (threadIdx.x > 0) return;
-    p = room.warps[0];
-    UNROLL for (int n = 1; n < THREADS / 32; ++n) p.loss += room.warps[n].loss, p.weight += room.warps[n].weight;
+    p = sum_of_warps(room.warps);
     ((Pair*)c.partial)[blockIdx.x] = p;
     if (!c.counter) return;
     __threadfence();

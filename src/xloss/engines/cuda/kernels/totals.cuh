@@ -29,6 +29,16 @@ __device__ inline bool comes_last(u64 counter, bool& shared) {
     return shared;
 }
 
+// The sum of what the warps of a block have left, in their order.
+template <int COUNT> __device__ inline Pair sum_of_warps(const Pair (&warps)[COUNT]) {
+    Pair all = warps[0];
+    UNROLL for (int n = 1; n < COUNT; ++n) {
+        all.loss += warps[n].loss;
+        all.weight += warps[n].weight;
+    }
+    return all;
+}
+
 // The sum of of(0) to of(WORKERS - 1), in one order whatever the number of threads; every thread of the
 // block gets it. The caller must not let `warps` be overwritten before all threads have read it.
 template <int COUNT_OF_THREADS, class F> __device__ inline Pair added(Pair (&warps)[WORKERS / 32], F of) {
@@ -41,12 +51,7 @@ template <int COUNT_OF_THREADS, class F> __device__ inline Pair added(Pair (&war
         if (worker % 32 == 0) warps[worker / 32] = p;
     }
     __syncthreads();
-    Pair all = warps[0];
-    for (int n = 1; n < WORKERS / 32; ++n) {
-        all.loss += warps[n].loss;
-        all.weight += warps[n].weight;
-    }
-    return all;
+    return sum_of_warps(warps);
 }
 
 // The sum of the partial sums of all blocks.
