@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cli_runs import ended, fits, started, told
-from cluster import SECONDS, cluster, first_death_is_final, until
+from cli_runs import ended, fits, save_shards, started, told
+from cluster import SECONDS, cluster, until
 from xloss.cli import cluster as cluster_module
 from xloss.cli import evaluate as evaluate_module
 
 distributed = pytest.importorskip("distributed", reason="pip install 'xloss[distributed]'")
 
-SIZES = (40, 0, 25, 60, 1, 33, 50, 20, 10, 30, 31, 9)
 # What a worker runs first: a shard with a folder `.hold` beside it says who is at it, and waits.
 HOLD = """
 from pathlib import Path
@@ -46,15 +45,12 @@ def workers():
 
 @pytest.fixture(autouse=True)
 def shards(folder):
-    """Twelve shards of 7 classes in the current folder, and their labels."""
+    """Shards of 7 classes in the current folder, and their labels."""
     rng = np.random.default_rng(2)
-    for name in ("z", "y"):
-        (folder / name).mkdir()
-    for i, rows in enumerate(SIZES):
-        labels = rng.integers(0, 7, rows)
-        labels[::9] = -100
-        np.save(f"z/shard-{i}.npy", rng.normal(scale=4, size=(rows, 7)).astype(np.float32))
-        np.save(f"y/shard-{i}.npy", labels)
+    labels = rng.integers(0, 7, 310)
+    labels[::9] = -100
+    save_shards("z", rng.normal(scale=4, size=(310, 7)).astype(np.float32))
+    save_shards("y", labels)
 
 
 @contextlib.contextmanager
@@ -76,12 +72,12 @@ def refusal_of(process):
 def test_a_cluster_gives_the_numbers_of_one_process(workers, command, monkeypatch):
     """The whole answer, worst rows and findings too; shards whole, and cut in pieces."""
     address, _ = workers
-    for i, row in ((2, 7), (5, 17), (5, 3)):
+    for i, row in ((1, 7), (9, 17), (9, 4)):
         logits = np.load(f"z/shard-{i}.npy")
         logits[row, 3] = np.nan
         np.save(f"z/shard-{i}.npy", logits)
     expected = command.answer("z y --worst 40", code=1)
-    assert expected["findings"][0]["positions"] == [[47], [129], [143]]
+    assert expected["findings"][0]["positions"] == [[7], [55], [68]]
     for logits in (evaluate_module.TASK_LOGITS, 7 * 4):
         monkeypatch.setattr(evaluate_module, "TASK_LOGITS", logits)
         assert command.answer(f"z y --worst 40 --scheduler {address}", code=1) == expected
@@ -98,7 +94,7 @@ def test_every_option_goes_to_the_workers(workers, command):
     got = command.answer(f"{line} --scheduler {address.removeprefix('tcp://')}")
     assert got == command.answer(line)
     assert got["counted"] > 0
-    line = "z/shard-0.npy z/shard-0.npy --loss sigmoid_focal_loss"
+    line = "z/shard-1.npy z/shard-1.npy --loss sigmoid_focal_loss"
     said = command.refusal(f"eval {line} --scheduler {address}")
     assert fits(f"...expected a target in [0, 1]{WORKER}", said)
 
@@ -112,9 +108,8 @@ def test_a_worker_killed_in_the_middle_changes_nothing(workers, command):
     assert told(ended(process, SECONDS)) == command.answer("z y")
 
 
-def test_a_shard_that_kills_its_workers_is_named(workers):
-    address, client = workers
-    with first_death_is_final(client), held(address) as (process, pid):
+def test_a_shard_that_kills_its_workers_is_named():
+    with cluster(1, HOLD, deaths=0) as (address, _), held(address) as (process, pid):
         os.kill(pid, signal.SIGKILL)
         said = refusal_of(process)
     assert fits(f"--scheduler {address}: workers died at .../z/shard-10.npy: ...", said)

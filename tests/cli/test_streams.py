@@ -16,10 +16,7 @@ TITLE = "\x1b]0;owned\x07"  # sets the title of a terminal's window
 RIGHT_TO_LEFT = "\u202e"
 
 
-@pytest.fixture(autouse=True)
-def files(folder):
-    np.save("z.npy", np.eye(3))
-    np.save("y.npy", np.arange(3))
+pytestmark = pytest.mark.usefixtures("kinds")
 
 
 # ---- Names ---------------------------------------------------------------------------------------
@@ -59,10 +56,10 @@ def test_names_of_arrays_are_escaped_and_cut(command):
     assert len(said) < 400
 
 
-def test_the_progress_bar_shows_a_name_escaped(command, monkeypatch):
+def test_the_progress_bar_shows_a_name_escaped(kinds, command, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # as if stderr were a terminal
     name = f"{TITLE}[bold].npy"
-    np.save(name, np.eye(3))
+    np.save(name, kinds.z)
     ran = command(f"eval {shlex.quote(name)} y.npy --json")
     assert ran.returncode == 0
     assert r"\x1b]0;owned\x07[bold].npy" in ran.stderr
@@ -81,7 +78,7 @@ POOR = f"{sys.executable} -W error -m xloss eval z.npy y.npy"
 SHELL = {  # a line; its exit code, something that it prints, all that it says on stderr
     "no stdout": ("$X eval z.npy y.npy --json >&-", 2, "", CLOSED),
     "full disk": ("$X eval z.npy y.npy >/dev/full", 2, "", FULL),
-    "no stderr": ("$X eval z.npy y.npy --json <&- 2>&-", 0, '"rows": 3', ""),
+    "no stderr": ("$X eval z.npy y.npy --json <&- 2>&-", 0, '"rows": 40', ""),
     "no reader": ("$X eval z.npy y.npy --json >&$PIPE", 2, "", ""),
     "conform": ("$X conform --backend numpy --case 'tail/gap 17' 2>&-", 0, "PASS", ""),
     "nothing set": (f"env -i TERM=dumb LC_ALL=C PYTHONUTF8=0 {POOR}", 0, "accuracy", ""),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import xloss
-from cluster import SECONDS, cluster, first_death_is_final, until, wait_here
+from cluster import SECONDS, cluster, until, wait_here
 
 distributed = pytest.importorskip("distributed", reason="pip install 'xloss[distributed]'")
 dask = pytest.importorskip("dask", reason="pip install 'xloss[distributed]'")
@@ -109,17 +109,3 @@ def test_a_worker_killed_in_the_middle_changes_no_bit(client: Any, tmp_path: Pat
     os.kill(int(until(tmp_path / "waits")), signal.SIGKILL)
     (tmp_path / "go").touch()
     same_bits([np.asarray(f.result(timeout=SECONDS)) for f in futures], want)
-
-
-def test_a_task_that_kills_every_worker_is_dasks_own_error(client: Any, tmp_path: Path) -> None:
-    """Never another number."""
-    with first_death_is_final(client):
-        futures = client.compute(list(graph(waiting(tmp_path, CUT))))
-        os.kill(int(until(tmp_path / "waits")), signal.SIGKILL)
-        for future in futures:
-            with pytest.raises(distributed.scheduler.KilledWorker):
-                future.result(timeout=SECONDS)
-    client.cancel(futures)
-    (tmp_path / "go").touch()
-    lazy = graph(CUT)
-    same_bits(computed(client, *lazy), list(dask.compute(*lazy, scheduler="sync")))

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from fresh import PATIENCE, start
 
@@ -30,12 +29,17 @@ with LocalCluster(
 
 
 @contextmanager
-def cluster(workers: int, preload: str = "") -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def cluster(
+    workers: int, preload: str = "", deaths: int = 3
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Yield a scheduler's address and the process that it and its worker processes hang on.
 
-    preload: Python that each worker runs first.
+    preload: Python that each worker runs first; deaths: how many workers a task may take with it.
     """
-    env = {"DASK_DISTRIBUTED__WORKER__PRELOAD": json.dumps([preload])} if preload else None
+    env = {
+        "DASK_DISTRIBUTED__WORKER__PRELOAD": json.dumps([preload] if preload else []),
+        "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(deaths),
+    }
     process = start(CLUSTER, str(workers), env=env, stdin=subprocess.PIPE)
     try:
         address = process.stdout.readline().strip()
@@ -48,23 +52,6 @@ def cluster(workers: int, preload: str = "") -> Iterator[tuple[str, subprocess.P
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-
-
-@contextmanager
-def first_death_is_final(client: Any) -> Iterator[None]:
-    """Let a task whose worker dies be tried on no other."""
-
-    def allow(failures: int, dask_scheduler: Any = None) -> int:
-        before = int(dask_scheduler.allowed_failures)
-        dask_scheduler.allowed_failures = failures
-        return before
-
-    client.wait_for_workers(3, timeout=SECONDS)
-    before = client.run_on_scheduler(allow, 0)
-    try:
-        yield
-    finally:
-        client.run_on_scheduler(allow, before)
 
 
 def until(path: Path) -> str:

@@ -67,14 +67,10 @@ class BackendMissing(Failure):
     """An array library that is not installed, or cannot compute here."""
 
 
-def must_be_known(name: str) -> None:
-    """Refuse an unknown name before any library is imported."""
-    if name not in SUPPORTED:
-        fail(f"--backend {name}: expected one of {', '.join(SUPPORTED)}, or {ALL}")
-
-
 def converter(name: str) -> Converter:
     """Return the function that turns a NumPy block into an array, on the GPU if there is one."""
+    if name not in SUPPORTED:
+        fail(f"--backend {name}: expected one of {', '.join(SUPPORTED)}, or {ALL}")
     found = library(name)
     if not found["available"]:
         install = f": {found['install']}" if found["install"] else ""

@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .output import (
-    JUDGED_AND_FAILED,
-    current_folder,
-    fail,
-    fail_of_worker,
-    one_line,
-    take_any_character,
-)
+from .output import JUDGED_AND_FAILED, current_folder, fail, one_line
 from .terminal import Json, Names, progress_bar, show, show_cases
 
 if TYPE_CHECKING:
@@ -141,7 +134,6 @@ def show_judged(record: dict[str, Any]) -> None:
 
     from xloss_conformance.report import terminal
 
-    take_any_character()
     terminal.show(record, Console(highlight=False))
 
 
@@ -171,7 +163,7 @@ def _judged(plan: Plan, given: dict[str, Any], command: str) -> dict[str, Any]:
                 deviations=declared,
             )
     except (deviations.BadFile, LoadError, Missing, WorkerFailed) as error:
-        fail_of_worker(error)
+        fail(str(error).partition("\n")[0].strip())  # the rest is a traceback
     if (why := report.unjudged()) is not None:
         fail(why)
     report.missing += selection.absent(plan)
@@ -232,7 +224,6 @@ def _compared(given: dict[str, Any]) -> int:
     except (Missing, ValueError) as error:
         fail(one_line(error))
     except WorkerFailed as error:
-        fail_of_worker(error)
-    take_any_character()
+        fail(str(error).partition("\n")[0].strip())  # the rest is a traceback
     show(record, given["as_json"], lambda _: print(text))
     return 0 if record["ok"] else JUDGED_AND_FAILED

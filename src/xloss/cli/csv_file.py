@@ -27,7 +27,11 @@ def read_csv(file: str, name: str | None) -> npt.NDArray[Any]:
             names = [field.strip() for field in next(csv.reader(f), [])]
         except csv.Error as error:  # of a field longer than any name: a file of another kind
             raise FileProblem(f"{file}: cannot be read: {one_line(error)}") from None
-    header = not all(map(_is_number, names))
+    header = False
+    try:
+        list(map(float, names))
+    except ValueError:
+        header = True
     names = names if header else [str(i) for i in range(len(names))]
     column = None if name is None else names.index(chosen_name(file, name, names, "column"))
     try:
@@ -55,11 +59,3 @@ def read_csv(file: str, name: str | None) -> npt.NDArray[Any]:
 def _opened(file: str) -> TextIO:
     # Other columns may hold text in any encoding; numbers are ASCII in all of them.
     return open(file, encoding="utf-8-sig", errors="replace")
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return True

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..diagnose.report import Finding, Findings
 from ..evaluation import Evaluation
-from .array_libraries import ALL, SUPPORTED, BackendMissing, must_be_known
+from .array_libraries import ALL, SUPPORTED, BackendMissing
 from .inputs import Task, open_inputs, tasks_of
 from .loss_choices import NO_PERPLEXITY
 from .output import fail, one_line, visible
@@ -31,7 +31,6 @@ def evaluate(request: Request, progress: Callable[[int, int], None]) -> dict[str
     """Return what `xloss eval` prints; `progress` gets the rows done and the number of all rows."""
     if request.backend == ALL:
         return _on_all(request, progress)
-    must_be_known(request.backend)
     choice = request.choice
     whole, shards = open_inputs(request)
     rows = sum(prod(shard.row_shape) for shard in shards)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .output import fail
-
 # What the first file may hold -> what the public functions call an argument of that kind.
 ARGUMENTS = {"logits": "logits", "log-probabilities": "log_probs", "probabilities": "probs"}
 SCORES, LOG_PROBABILITIES, PROBABILITIES = ARGUMENTS
@@ -45,10 +43,3 @@ CHOICES = {
         LossChoice("sigmoid_focal_loss", SCORES, frozenset({"gamma", "alpha"})),
     )
 }
-
-
-def choice_of(loss: str) -> LossChoice:
-    """Return the loss of this name, or refuse the name."""
-    if loss not in CHOICES:
-        fail(f"--loss {loss}: expected one of {', '.join(CHOICES)}")
-    return CHOICES[loss]

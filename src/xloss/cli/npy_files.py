@@ -14,7 +14,6 @@ Block = npt.NDArray[Any]
 Index = tuple[slice, ...]
 # Before NumPy's own words, which are of its insides.
 UNREADABLE = "cannot be read: broken, truncated, or of Python objects"
-MAX_HEADER = 10_000  # bytes: NumPy refuses to parse a longer header of a .npy file
 
 
 class HeldArray:
@@ -37,11 +36,6 @@ class NpyFile:
     """
 
     def __init__(self, file: str) -> None:
-        with open(file, "rb") as f:
-            _, version, length = f.read(6), f.read(2), f.read(4)
-        if version > b"\x02" and int.from_bytes(length, "little") > MAX_HEADER:
-            # NumPy refuses it too, but only after it has read all of it.
-            raise FileProblem(f"{file}: cannot be read: a header of {MAX_HEADER:,} bytes or more")
         self._file = file
         whole = self._mapped()
         self.shape, self.dtype = whole.shape, whole.dtype

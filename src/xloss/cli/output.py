@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
@@ -26,11 +25,6 @@ class Failure(Exception):
 def fail(message: str) -> NoReturn:
     """Leave the command with one line on stderr and exit code 2."""
     raise Failure(message)
-
-
-def fail_of_worker(error: Exception) -> NoReturn:
-    """Fail with the first line of an error of another process; the rest is its traceback."""
-    fail(str(error).partition("\n")[0].strip())
 
 
 def visible(text: str) -> str:
@@ -62,12 +56,6 @@ def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object, and nothing else, on stdout."""
     json.dump(plain({"schema": SCHEMA, **value}), sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
-
-
-def take_any_character() -> None:
-    """Let stdout replace what its encoding lacks: reports have characters beyond ASCII."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
 
 
 def say(message: str) -> None:

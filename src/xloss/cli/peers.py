@@ -24,12 +24,8 @@ def _log_softmax(function: Any, z: Rows, y: Rows) -> Any:
     return -np.take_along_axis(np.asarray(function(z, axis=-1)), y[:, None], -1)[:, 0]
 
 
-def _rows(function: Any, z: Rows, y: Rows) -> Any:
-    return function(z, y)
-
-
-def _labels_first(function: Any, z: Rows, y: Rows) -> Any:
-    return function(y, z)
+def _by_name(function: Any, z: Rows, y: Rows) -> Any:
+    return function(logits=z, labels=y)
 
 
 def _torch(function: Any, z: Rows, y: Rows) -> Any:
@@ -50,8 +46,8 @@ PEERS: tuple[tuple[str, str, Callable[[Any, Rows, Rows], Any]], ...] = (
     ("SciPy log_softmax", "scipy.special.log_softmax", _log_softmax),
     ("torch cross_entropy", "torch.nn.functional.cross_entropy", _torch),
     ("JAX log_softmax", "jax.nn.log_softmax", _log_softmax),
-    ("optax", "optax.softmax_cross_entropy_with_integer_labels", _rows),
-    ("tf.nn", "tensorflow.nn.sparse_softmax_cross_entropy_with_logits", _labels_first),
+    ("optax", "optax.softmax_cross_entropy_with_integer_labels", _by_name),
+    ("tf.nn", "tensorflow.nn.sparse_softmax_cross_entropy_with_logits", _by_name),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .loss_choices import CHOICES, LossChoice, choice_of
+from .loss_choices import CHOICES, LossChoice
 from .output import fail
 
 IGNORE_INDEX = -100
@@ -33,7 +33,9 @@ class Request:
     @property
     def choice(self) -> LossChoice:
         """The loss that is asked for."""
-        return choice_of(self.loss)
+        if self.loss not in CHOICES:
+            fail(f"--loss {self.loss}: expected one of {', '.join(CHOICES)}")
+        return CHOICES[self.loss]
 
     @property
     def ignored(self) -> int:

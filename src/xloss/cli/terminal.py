@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -15,7 +17,7 @@ from rich.progress import Progress
 
 from ..diagnose import Finding
 from .array_libraries import ALL
-from .loss_choices import SCORES, choice_of
+from .loss_choices import CHOICES, SCORES
 from .output import print_json, visible
 
 # Options that several commands share.
@@ -41,8 +43,10 @@ def show(result: dict[str, Any], as_json: bool, as_text: Callable[[dict[str, Any
     """Print a result on stdout, as JSON or by the function that prints it as text."""
     if as_json:
         print_json(result)
-    else:
-        as_text(result)
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper):  # reports have characters beyond ASCII
+        sys.stdout.reconfigure(errors="replace")
+    as_text(result)
 
 
 # Of each table the heading of a column, and how it shows an entry of the result.
@@ -69,7 +73,7 @@ WORST = {"row": "{row}", "label": "{label}", "predicted": "{predicted}", "loss":
 def show_evaluation(result: dict[str, Any]) -> None:
     """Print what `xloss eval` found."""
     function, on_all = result["function"], result["backend"] == ALL
-    reads = choice_of(function).reads
+    reads = CHOICES[function].reads
     which = "" if function == "cross_entropy" else f" ({function})"
     label, kind = ("logits", "") if reads == SCORES else ("input", f"{reads}, ")
     shape = " x ".join(map(str, result["shape"]))

@@ -27,9 +27,7 @@ def worst_of(
     losses, shape = block.losses.reshape(-1), block.losses.shape
     wanted = block.weights.reshape(-1) != 0
     if len(kept) == limit:
-        if isnan(least := kept[-1]["loss"]):  # nothing is worse
-            return kept
-        wanted &= ~(losses <= least)
+        wanted &= ~(losses <= kept[-1]["loss"])
     rows = np.flatnonzero(wanted)
     rows = rows[np.lexsort((-losses[rows], ~np.isnan(losses[rows])))[:limit]]
     if not rows.size:
