@@ -64,8 +64,12 @@ def _done(job: Job, folder: Path) -> Iterator[Found]:
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_do, args=(job, theirs))
-    caches = folder / job.caches.replace(" ", "-") if job.caches else None
-    with patch.dict(os.environ, environment(job.threads, caches)):
+    variables = dict.fromkeys(THREADS, str(job.threads))
+    variables["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA tells of every constant that takes it a second
+    if job.caches:
+        caches = folder / job.caches.replace(" ", "-")
+        variables |= {name: str(caches / name.lower()) for name in CACHES}
+    with patch.dict(os.environ, variables):
         process.start()
     theirs.close()  # so that its end is the pipe's
     try:
@@ -85,15 +89,6 @@ def _done(job: Job, folder: Path) -> Iterator[Found]:
     finally:
         process.kill()
         process.join()
-
-
-def environment(threads: int, caches: Path | None = None) -> dict[str, str]:
-    """Return what a process that is started now finds in its environment beside ours."""
-    found = dict.fromkeys(THREADS, str(threads))
-    found["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA tells of every constant that takes it a second
-    if caches is not None:
-        found |= {name: str(caches / name.lower()) for name in CACHES}
-    return found
 
 
 def _do(job: Job, out: Connection) -> None:
