@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from .._typing import Array, Normalizer, Reduction, Validate
-from ..evaluation.rows import measure, prepared
+from ..evaluation.rows import at_hand, host, measure, prepared
 from ..losses import _check as check
 from .report import Finding, Findings, Report
 from .rules import conclude, look
@@ -120,20 +118,22 @@ def diagnose(
         the target has weight on a class whose logit is -inf: the loss is +inf
     """
     check.validate_option(validate)
-    options: dict[str, Any] = {
-        "axis": axis,
-        "weight": weight,
-        "sample_weight": sample_weight,
-        "where": where,
-        "ignore_index": ignore_index,
-        "label_smoothing": label_smoothing,
-        "z_loss": z_loss,
-        "softcap": softcap,
-        "validate": False,
-    }
-    whole = prepared(logits, targets, reduction=reduction, normalizer=normalizer, **options)
-    rows = prepared(logits, targets, **options)
-    got, found = measure(rows), Findings()
-    look(rows, got, found, (0,) * got.losses.ndim)
-    loss = conclude(whole, got, found)
+    call = prepared(
+        logits,
+        targets,
+        axis=axis,
+        weight=weight,
+        sample_weight=sample_weight,
+        where=where,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        softcap=softcap,
+        validate=False,
+    )
+    normalizer = at_hand("normalizer", normalizer)
+    _, below = check.reduction(reduction, normalizer, call.cx, "logits")
+    got, found = measure(call), Findings()
+    look(call, got, found, (0,) * got.losses.ndim)
+    loss = conclude(call, got, found, reduction, None if below is None else float(host(below)))
     return Report(loss, got.losses.size, int(np.sum(~np.isfinite(got.losses))), found.all())

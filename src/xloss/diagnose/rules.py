@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays.context import Context
+from .._arrays.context import Context, context
 from .._arrays.host_data import moved
 from .._arrays.inspect import Array, dtype_name
 from ..core.call import LossCall
 from ..core.options import Operands
+from ..core.reduce import exact_sum, mean
 from ..core.row_blocks import block_operands, block_slices
 from ..core.softmax import softcapped
 from ..evaluation.rows import Measured, host
-from ..losses._call import evaluate
 from .report import Finding, Findings
 
 Values = npt.NDArray[Any]
@@ -43,22 +43,27 @@ def look(call: LossCall, got: Measured, found: Findings, start: tuple[int, ...])
             found.marked(rule, why, mask.reshape(losses.shape), here)
 
 
-def conclude(call: LossCall, got: Measured, found: Findings) -> float | None:
-    """Return the loss of the call, and add findings about it that are not about single rows."""
-    normalizer = None if call.normalizer is None else float(host(call.normalizer))
+def conclude(
+    call: LossCall, got: Measured, found: Findings, reduction: str, normalizer: float | None
+) -> float | None:
+    """Return the reduced loss, and add findings about it that are not about single rows."""
     every = partial(Finding, count=got.losses.size, positions=())
     # Under a normalizer a row counts whose label has class weight 0: smoothing gives it a loss.
     if not np.any(got.weights) and (normalizer is None or not np.any(got.losses)):
         why = "no row is present and has a weight"
         found.add(every("nothing_counted", explanation=why))
-    if call.options.reduction == "none":
+    if reduction == "none":
         return None
     if normalizer is not None and not 0 < normalizer < np.inf:
         found.add(every("bad_normalizer", explanation=f"normalizer is {normalizer:g}"))
-    loss = float(host(evaluate(call)))
+    cx, dtype = context(got.losses, np), dtype_name(call.cx.compute_dtype)
+    with cx.quiet():
+        total = exact_sum(cx, got.losses)
+        if reduction == "mean":
+            total = mean(cx, total, exact_sum(cx, got.weights), normalizer)
+        loss = float(np.asarray(total).astype(dtype))
     if not np.isfinite(loss) and not found.all():
-        why = f"the rows add up to more than any {dtype_name(call.cx.compute_dtype)}"
-        found.add(every("overflow", explanation=why))
+        found.add(every("overflow", explanation=f"the rows add up to more than any {dtype}"))
     return loss
 
 

@@ -50,17 +50,15 @@ class Measured:
 
 
 def prepared(logits: Array, targets: Array, /, **options: Any) -> LossCall:
-    """Prepare a call of :func:`cross_entropy`, detached from any autodiff."""
+    """Prepare a call of :func:`cross_entropy` with one loss a row, detached from any autodiff."""
     return prepared_for(cross_entropy, "logits", logits, targets, **options)
 
 
-def prepared_for(
-    loss: Any, first: str, x: Array, targets: Array, /, *, reduction: str = "none", **options: Any
-) -> LossCall:
-    """Prepare a call of any public loss, for its rows; `first` is its first argument's name."""
+def prepared_for(loss: Any, first: str, x: Array, targets: Array, /, **options: Any) -> LossCall:
+    """Prepare a call of any public loss for its rows; `first` is the name of its first argument."""
     x, targets = at_hand(first, x), at_hand("targets", targets)
     options = {name: at_hand(name, value) for name, value in options.items()}
-    return call_of(loss, constant(x), constant(targets), reduction=reduction, **options)
+    return call_of(loss, constant(x), constant(targets), reduction="none", **options)
 
 
 def measure(call: LossCall) -> Measured:
