@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import product
 
 from .._arrays.context import Context
@@ -61,11 +61,3 @@ def block_operands(xp: Namespace, o: Operands, rows: tuple[slice, ...], classes:
         block(o.pos_weight, False),
         block(o.indices, True),
     )
-
-
-def joined(parts: Sequence[Array | None], rows: tuple[int, ...], cx: Context) -> Array | None:
-    """Return one array of all blocks, (*rows) or (*rows, numbers), of parts with one row axis."""
-    if parts[0] is None:
-        return None
-    whole = parts[0] if len(parts) == 1 else cx.xp.concat(list(parts))
-    return cx.xp.reshape(whole, (*rows, *whole.shape[1:]))

@@ -53,6 +53,13 @@ def mapped(function: Callable[[Array], Array], tokens: Iterable[Array | None]) -
     return Tokens(*made)
 
 
+def room(rows: tuple[int, ...], cx: Context, asked: Outputs) -> Tokens:
+    """Return arrays of our own for rows to be written into."""
+    empty = cx.xp.empty
+    made = (empty(rows, dtype=d, device=cx.device) for d in dtypes(cx, asked).values())
+    return of_fields(made, asked)
+
+
 def target_labels(t: Targets, cx: Context) -> Array:
     """Return the class that each row should predict: of soft targets the first of the largest."""
     if t.labels is not None:

@@ -7,19 +7,17 @@ operands as they came, and statistics packed into one array.
 
 from __future__ import annotations
 
-from math import prod
+from collections.abc import Callable
 from typing import Any
 
 from .._arrays.context import read
 from .._arrays.inspect import Array
 from ..core import class_shards, class_slices
 from ..core.call import LossCall
-from ..core.options import Cotangent, Operands, Options, Outputs
-from ..core.row_blocks import block_operands, block_slices, joined
+from ..core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ..core.row_stats import RowStats
 from ..core.targets import Targets
-from . import Engine, EngineUnavailable, choose
-from .generic import cut_cotangent
+from . import Engine, EngineUnavailable, choose, generic
 
 
 def shard_stats(call: LossCall, t: Targets) -> RowStats:
@@ -30,12 +28,13 @@ def shard_stats(call: LossCall, t: Targets) -> RowStats:
     engine = _compiled_engine(call)
     if engine is not None:
         return _compiled_stats(engine, call, t)
-    xp, rows = cx.xp, tuple(x.shape[:-1])
-    parts = [
-        class_shards.stats(_block(xp, x, block, 2), _block_targets(xp, t, block), options, cx)
-        for block in block_slices(rows, max(1, x.shape[-1]), cx)
-    ]
-    return RowStats(*(joined(column, rows, cx) for column in zip(*parts, strict=True)))
+
+    def part(o: Operands, *given: Any) -> Outcome:
+        return Outcome(stats=class_shards.stats(o.x, _targets(given[-1], t), options, cx))
+
+    of_rows = t._replace(class_weight=None)
+    stats: Any = _in_blocks(call, Outputs(stats=True), part, saved=of_rows).stats
+    return RowStats(*stats)
 
 
 def shard_gradient(call: LossCall, s: RowStats, t: Targets, cotangent: Cotangent) -> Array:
@@ -53,12 +52,12 @@ def chunk_stats(o: Operands, options: Options, classes: int, start: int) -> Arra
     if engine is not None:
         t = class_slices.slice_targets(o, options, cx, classes, start)
         return class_slices.pack(_compiled_stats(engine, call, t), cx)
-    rows, width = tuple(o.x.shape[:-1]), o.x.shape[-1]
-    parts = [
-        class_slices.stats(block_operands(cx.xp, o, block, width), options, classes, start)
-        for block in block_slices(rows, max(1, width), cx)
-    ]
-    return cx.xp.reshape(cx.xp.concat(parts), (*rows, parts[0].shape[-1]))
+
+    def part(o: Operands, *_: Any) -> Outcome:
+        return Outcome(rows=class_slices.stats(o, options, classes, start))
+
+    packed: Any = _in_blocks(call, Outputs(rows=True), part).rows
+    return packed
 
 
 def chunk_gradients(
@@ -73,28 +72,30 @@ def chunk_gradients(
 ) -> Array:
     """Return a chunk's gradient to "x" or to soft "targets"; `packed`, `sums`: of whole rows."""
     call = _chunk_call(o, options, classes)
-    cx, xp = call.cx, call.cx.xp
-    engine = _chunk_engine(call) if want == "x" else None
+    cx, engine = call.cx, _chunk_engine(call) if want == "x" else None
     if engine is not None:
         t = class_slices.slice_targets(o, options, cx, classes, start)
         return _gradient(engine, call, class_slices.unpack(packed, cx), t, cotangent)
-    like: Any = o.x if want == "x" else o.targets
-    rows, width = tuple(o.x.shape[:-1]), o.x.shape[-1]
-    out = xp.empty(like.shape, dtype=like.dtype)
-    for block in block_slices(rows, max(1, width), cx):
-        g = class_slices.gradients(
-            block_operands(xp, o, block, width),
-            _block(xp, packed, block, 2),
-            None if sums is None else _block(xp, sums, block, 2),
-            cut_cotangent(xp, cotangent, block),
-            options,
-            classes,
-            start,
-            want,
-        )
-        at = (*block, ...)
-        out[at] = xp.reshape(g, out[at].shape)
-    return out
+
+    def part(o: Operands, *given: Any) -> Outcome:
+        up, (own, second) = given[-2:]
+        g = class_slices.gradients(o, own, second, up, options, classes, start, want)
+        return Outcome(grad=g)
+
+    made: Any = _in_blocks(call, Outputs(grad=True), part, cotangent, (packed, sums)).grad
+    return made
+
+
+def _in_blocks(
+    call: LossCall,
+    outputs: Outputs,
+    by: Callable[..., Outcome],
+    cotangent: Cotangent = UNIT_COTANGENT,
+    saved: Any = None,
+) -> Outcome:
+    """Return what core makes of a slice, computed by blocks of rows."""
+    width = max(1, call.operands.x.shape[-1])
+    return generic.run(call._replace(classes=width), outputs, cotangent, saved, by)
 
 
 def _chunk_call(o: Operands, options: Options, classes: int) -> LossCall:
@@ -159,25 +160,20 @@ def _gradient(
 
     A row of weight 0 whose log-sum-exp is infinite needs core: the kernel would multiply the two.
     """
-    x, options, cx, xp = call.operands.x, call.options, call.cx, call.cx.xp
-    by_engine = engine is not None and x.shape[-1] >= engine.save_stats_from
-    if engine is not None and by_engine and not (options.z_loss and t.label_weight is not None):
+    x, options, cx = call.operands.x, call.options, call.cx
+    by_core = options.z_loss and t.label_weight is not None
+    if engine is not None and x.shape[-1] >= engine.save_stats_from and not by_core:
         return _compiled_gradient(engine, call, s, t, cotangent)
-    out = xp.empty(tuple(x.shape), dtype=x.dtype, device=cx.device)
-    if 0 in x.shape:
-        return out
-    for block in block_slices(tuple(x.shape[:-1]), x.shape[-1], cx):
-        g = class_shards.gradient(
-            _block(xp, x, block, 2),
-            RowStats(*(_block(xp, a, block, 1) if hasattr(a, "ndim") else a for a in s)),
-            _block_targets(xp, t, block),
-            options,
-            cx,
-            cut_cotangent(xp, cotangent, block),
-        )
-        at = (*block, ...)
-        out[at] = xp.reshape(cx.cast(g, x.dtype), out[at].shape)
-    return out
+
+    def part(o: Operands, *given: Any) -> Outcome:
+        up, known = given[-2:]
+        stats, targets = RowStats(*known[: len(s)]), _targets(known[len(s) :], t)
+        g = class_shards.gradient(o.x, stats, targets, options, cx, up)
+        return Outcome(grad=cx.cast(g, x.dtype))
+
+    saved = *s, *t._replace(class_weight=None)
+    made: Any = _in_blocks(call, Outputs(grad=True), part, cotangent, saved).grad
+    return made
 
 
 def _compiled_gradient(
@@ -207,14 +203,6 @@ def _compiled_gradient(
     return g
 
 
-def _block(xp: Any, a: Array, block: tuple[slice, ...], ndim: int) -> Array:
-    """Return a row block of (*rows), or of (*rows, numbers) with ndim 2, its rows as one axis."""
-    part = a[(*block, ...)]
-    shape = (-1,) if ndim == 1 else (prod(part.shape[:-1]), part.shape[-1])
-    return xp.reshape(part, shape)
-
-
-def _block_targets(xp: Any, t: Targets, block: tuple[slice, ...]) -> Targets:
+def _targets(known: tuple[Any, ...], t: Targets) -> Targets:
     """Return the targets of a row block, which are labels: but for class weights, (*rows) each."""
-    arrays = {f: a for f, a in t._asdict().items() if a is not None and f != "class_weight"}
-    return t._replace(**{f: _block(xp, a, block, 1) for f, a in arrays.items()})
+    return Targets(*known)._replace(class_weight=t.class_weight)

@@ -7,7 +7,6 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from .._arrays.inspect import Array
 from ..core.call import LossCall
 from ..core.family import evaluate
 from ..core.options import UNIT_COTANGENT, Cotangent, Outcome, Outputs, Saved
@@ -49,8 +48,9 @@ def run(
 
     def computed(block: tuple[slice, ...]) -> Outcome:
         """Compute a row block, whose rows are one axis of its results."""
-        known = None if saved is None else tuple(_flat(xp, s[(*block, ...)]) for s in saved)
-        part, up = block_operands(xp, o, block, classes), cut_cotangent(xp, cotangent, block)
+        known = None if saved is None else tuple(_cut(xp, s, block) for s in saved)
+        part = block_operands(xp, o, block, classes)
+        up = Cotangent(*(_cut(xp, v, block) for v in cotangent))
         return by(part, call.options, cx, classes, outputs, up, known)
 
     blocks = list(block_slices(rows, classes, cx, budget))
@@ -99,17 +99,9 @@ def _arrays(r: Outcome) -> tuple[Any, ...]:
     return (r.rows, r.grad, r.grad_targets, r.elements, *(r.stats or ()), *(r.tokens or ()))
 
 
-def _flat(xp: Any, a: Array) -> Array:
-    """Return an array of rows with its rows as one axis."""
-    return a if a.ndim == 1 else xp.reshape(a, (-1,))
-
-
-def cut_cotangent(xp: Any, cotangent: Cotangent, block: tuple[slice, ...]) -> Cotangent:
-    """Return the cotangent of a row block, its rows as one axis."""
-
-    def part(v: Any) -> Any:
-        if v is None or isinstance(v, float) or v.ndim == 0:
-            return v
-        return _flat(xp, v[(*block, ...)])
-
-    return Cotangent(part(cotangent.row_loss), part(cotangent.row_weight), cotangent.any_row_counts)
+def _cut(xp: Any, a: Any, block: tuple[slice, ...]) -> Any:
+    """Return a block of an array of rows, its rows as one axis; what has no rows as it is."""
+    if a is None or isinstance(a, float) or a.ndim == 0:
+        return a
+    part = a[(*block, ...)]
+    return part if len(block) == 1 else xp.reshape(part, (-1, *a.shape[len(block) :]))

@@ -35,11 +35,8 @@ def fits(
 ) -> None:
     """Raise unless an array has the shape, one of the dtypes, and the logits' library and device.
 
-    None is an array that is not there. `at` says in the error where the array was found, if not in
-    the call itself: "in a chunk, ".
+    `at` says in the error where the array was found, if not in the call itself: "in a chunk, ".
     """
-    if a is None:
-        return
     if namespace(a) is not cx.xp:
         found = namespace(a)
         came = type(a).__name__ if found is None else f"one of {library(found)}"
@@ -61,7 +58,7 @@ def fits(
 def check_numbers(cx: Context, **numbers: Any) -> None:
     """Check what may be a number, a 0-d array or None."""
     for name, a in numbers.items():
-        if not isinstance(a, (int, float)):
+        if a is not None and not isinstance(a, (int, float)):
             fits(name, a, (), NUMBERS, cx)
 
 
@@ -107,11 +104,15 @@ def check_operands(call: LossCall) -> tuple[int, ...]:
         raise ValueError(f"logits: expected {classes} classes along the last axis, got {shape}")
     rows = shape[:-1]
     fits("logits", o.x, shape, FLOATS, cx)
-    labels = call.options.indexed
-    fits("targets", o.targets, rows if labels else shape, INTEGERS if labels else FLOATS, cx)
-    fits("class weight", o.class_weight, (classes,), NUMBERS, cx)
-    fits("sample_weight", o.sample_weight, rows, NUMBERS, cx)
-    fits("where", o.where, rows, BOOLS, cx)
+    if o.targets is not None:
+        labels = call.options.indexed
+        fits("targets", o.targets, rows if labels else shape, INTEGERS if labels else FLOATS, cx)
+    if o.class_weight is not None:
+        fits("class weight", o.class_weight, (classes,), NUMBERS, cx)
+    if o.sample_weight is not None:
+        fits("sample_weight", o.sample_weight, rows, NUMBERS, cx)
+    if o.where is not None:
+        fits("where", o.where, rows, BOOLS, cx)
     return rows
 
 
@@ -120,7 +121,8 @@ def check_gradient(cotangent: Cotangent, saved: Saved, rows: tuple[int, ...], cx
     up = cotangent.row_loss
     if not isinstance(up, float):
         fits("cotangent", up, rows if getattr(up, "ndim", 0) else (), NUMBERS, cx)
-    fits("cotangent", cotangent.any_row_counts, (), BOOLS, cx)
+    if cotangent.any_row_counts is not None:
+        fits("cotangent", cotangent.any_row_counts, (), BOOLS, cx)
     if saved is not None:
         for a, dtype in zip(saved, (cx.compute_dtype, cx.sum_dtype), strict=True):
             fits("saved statistics", a, rows, (dtype_name(dtype),), cx)
@@ -135,4 +137,5 @@ def check_again(
     """
     check_gradient(Cotangent(cotangent), None, rows, cx)
     fits("saved statistics", saved, (2 + 2 * prod(rows),), (dtype_name(cx.sum_dtype),), cx)
-    fits("saved gradient", grad, tuple(x.shape), (dtype_name(x.dtype),), cx)
+    if grad is not None:
+        fits("saved gradient", grad, tuple(x.shape), (dtype_name(x.dtype),), cx)

@@ -207,17 +207,6 @@ def test_what_it_cannot_take_it_says():
         xloss.focal_loss(z, t)
 
 
-def test_a_negated_view_is_not_read_from_memory():
-    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-    z = torch.complex(torch.zeros(4, 3), torch.arange(12.0).reshape(4, 3)).conj().imag
-    assert z.is_neg()
-    t = torch.tensor([0, 1, 2, 0])
-    want = xloss.cross_entropy(z.resolve_neg(), t)
-    assert abs(xloss.cross_entropy(z, t) - want) < 1e-6
-    with xloss.use_engine("cpu"), pytest.raises(xloss.EngineUnavailable, match="memory"):
-        xloss.cross_entropy(z, t)
-
-
 def test_one_row_without_a_row_axis_is_read_from_memory_that_is_held():
     z, t = np.array([0.0, 2.0, 1.0]), np.array(-100)
     on_rows = {"sample_weight": np.array(2.0), "where": np.array(True)}

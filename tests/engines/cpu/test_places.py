@@ -1,6 +1,5 @@
 """The compiled engine where a process has little: no folder, no memory to spare."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -23,25 +22,6 @@ def test_where_kernels_lie(monkeypatch, caches, setting, want):
     assert disk_cache.root() == Path(want).expanduser()
     monkeypatch.setattr(Path, "home", lambda: Path("~no such user").expanduser())
     assert (disk_cache.root() is None) == want.startswith("~")
-
-
-# ---- What lies where a kernel is expected --------------------------------------------------------
-
-
-@pytest.mark.skipif(os.name == "nt", reason="no FIFOs")
-@pytest.mark.parametrize("endless", [False, True])
-def test_what_is_no_file_is_never_waited_for(tmp_path, endless):
-    path = tmp_path / "x.kernel"
-    if endless:
-        path.symlink_to("/dev/zero")
-    else:
-        os.mkfifo(path)
-    assert disk_cache.read(path) is None
-    disk_cache.write(path, b"code")  # in its place
-    assert disk_cache.read(path) == b"code"
-
-
-# ---- Memory --------------------------------------------------------------------------------------
 
 
 def test_a_hint_that_finds_no_memory_is_no_failure(monkeypatch):

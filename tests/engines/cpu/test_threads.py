@@ -63,21 +63,6 @@ def test_the_number_of_threads_changes_no_bit():
     assert len({bits for bits, _ in got.values()}) == 1
 
 
-def test_the_first_calls_of_many_threads_meet(env):
-    script = """
-from concurrent.futures import ThreadPoolExecutor
-ready = threading.Barrier(16)
-
-def call(i):
-    ready.wait()
-    return bits()
-
-with ThreadPoolExecutor(16) as many:
-    print(set(many.map(call, range(16))) == {bits()})
-"""
-    assert said(CALLS + script, env=env) == "True"
-
-
 def test_the_process_ends_in_the_middle_of_calls(env):
     script = """
 def loop():

@@ -33,7 +33,8 @@ def has_tensor_cores(weight: Array) -> bool:
     if cupy.cuda.runtime.is_hip:
         return False
     arrays = gpu_arrays.of("cupy")
-    return arrays.capability(arrays.index(weight)) >= _TYPES[dtype_name(weight.dtype)][1]
+    needed = _TYPES[dtype_name(weight.dtype)][1]
+    return bool(arrays.capability(arrays.index(weight)) >= needed)
 
 
 class TensorCores:

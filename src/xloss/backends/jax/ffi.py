@@ -122,17 +122,18 @@ def _rows_jvp(primals: Any, tangents: Any, *, form: Form) -> Any:
 
 
 def _prepared(*arrays: Array, form: Form) -> Any:
-    """Call the kernels with what they read of targets and weights, as the engine prepares it."""
+    """Call the kernels with weights as they read them; labels the handler looks at itself."""
     call, cotangent = formula.described(form, arrays)
     o, cx = call.operands, call.cx
     t = prepare(o, form.options, cx, call.classes)
+    rows = prepare(o._replace(targets=None), form.options, cx, call.classes)
     up = None if isinstance(cotangent.row_loss, float) else cotangent.row_loss
-    numbers = {"sample_weight": t.sample_weight, "label_weight": t.label_weight, "cotangent": up}
+    numbers = {"sample_weight": rows.sample_weight, "label_weight": t.label_weight, "cotangent": up}
     with jax.enable_x64(True):
         given = {name: cx.cast(a, jnp.float64) for name, a in numbers.items() if a is not None}
-        if t.labels is not None:
-            given["labels"] = cx.cast(t.labels, jnp.int64)
-    others = {"soft": t.probs, "row_present": t.row_present, "label_invalid": t.label_invalid}
+    others = {"soft": t.probs, "row_present": rows.row_present}
+    if form.options.indexed:
+        others["labels"] = o.targets
     if jax_lowering.needs_classes(form):  # of labels alone rows may be spread, classes may not
         others["class_weight"] = t.class_weight
     given |= {name: a for name, a in others.items() if a is not None}
@@ -192,7 +193,7 @@ rows_p = _primitive("xloss_rows", formula.rows, formula.row_kinds, 2)
 ad.primitive_jvps[rows_p] = _rows_jvp
 _by_formula = mlir.lower_fun(formula.rows, multiple_results=True)
 _by_kernel = mlir.lower_fun(_prepared, multiple_results=True)
-kernel_p = Primitive("xloss_kernel")  # within a program that is lowered, and nowhere else
+kernel_p: Any = Primitive("xloss_kernel")  # within a program that is lowered, and nowhere else
 kernel_p.multiple_results = True
 kernel_p.def_abstract_eval(lambda x, *_, form, fields: formula.row_kinds(x, form=form))
 mlir.register_lowering(kernel_p, jax_lowering.kernel)

@@ -68,13 +68,7 @@ def run(task: Task, count: int) -> None:
             pool.jobs.remove(job)
         job.task = None  # a helper that comes late must not keep the call's arrays alive
     if job.errors:
-        first = job.errors[0]
-        job.errors.clear()
-        try:
-            raise first
-        finally:
-            # The traceback refers to this frame: without this the exception keeps all arrays alive.
-            del first
+        raise job.errors[0]
 
 
 class _Job:

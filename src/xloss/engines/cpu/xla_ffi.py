@@ -38,26 +38,17 @@ def unavailable() -> str | None:
             return f"the handler of XLA's calls cannot be compiled: {error}"
     import jax
 
+    handler, xla_call.TABLE[at.TASK] = (
+        _entry(function) for function in (xla_handler.xla_handler, xla_handler.xla_task)
+    )
     try:
         jax.local_devices(backend="cpu")  # until it is there a refusal would be its failure
-    except RuntimeError as error:
-        return f"JAX has no CPU here: {error}"
-    table = xla_call.TABLE
-    handler, table[at.TASK] = _entry(xla_handler.xla_handler), _entry(xla_handler.xla_task)
-    table[at.SEEN_MAJOR : at.SEEN_MINOR + 1] = -1
-    try:
         capsule: Any = jax.ffi.pycapsule
         jax.ffi.register_ffi_target(TARGET, capsule(handler), platform="cpu")
         jax.ffi.register_ffi_target_as_batch_partitionable(TARGET)
-    except Exception as error:  # XLA's own refusal of a version
+    except Exception as error:  # no CPU, or a version of its interface that the handler cannot read
         return f"XLA does not take the handler: {error}"
-    major, minor = table[at.SEEN_MAJOR : at.SEEN_MINOR + 1].tolist()
-    if major == at.MAJOR and minor >= at.MINOR:
-        return None
-    return (
-        f"the handler reads version {at.MAJOR}.{at.MINOR} of XLA's foreign function "
-        f"interface or a later {at.MAJOR}.x, and this XLA has {major}.{minor}"
-    )
+    return None
 
 
 def _entry(function: Any, signature: Any = None) -> int:
@@ -113,7 +104,9 @@ def options(form: Any, x: Any, by_rows: bool, fields: Sequence[str], kinds: Sequ
     _ready(dtype, by_rows)
     xla_call.TABLE[at.THREADS] = thread_pool.threads()
     numbers = np.array([o.label_smoothing, o.z_loss, o.softcap or 0.0])
-    made = [at.DTYPES[dtype], by_rows, form.saved, *numbers.view(np.int64)]
+    ignores, ignored = o.ignore_index is not None, o.ignore_index
+    made = [at.DTYPES[dtype], by_rows, form.saved, ignores, ignored if ignores else -1]
+    made += numbers.view(np.int64).tolist()
     for field, kind in zip(fields, kinds, strict=True):
         has_rows = field != "class_weight"
         each = prod(kind.shape[rows * has_rows :])

@@ -11,24 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..kernel_cache import inline, kernel
+from . import lanes
 from .algebra import add, fused_label_gradient, row_loss, unpack
 from .bits import NO_BOUND, empty, f8, i8, stored, to_compute, u1
-from .lanes import (
-    INF,
-    LANES,
-    exponentials,
-    load,
-    logarithms,
-    maxima_of,
-    mixed_lanes,
-    softmax_lanes,
-    store,
-    sum_lanes,
-    table,
-    tail_sums_of,
-    target_sums,
-    uniform_sums,
-)
+from .lanes import INF, LANES
 from .slice_loops import capped, times_cap_slope
 
 
@@ -82,16 +68,16 @@ def columns(like: Any, *numbers: Any) -> None:
     plain = by_label and not smooth and z_loss == 0.0 and unweighted
     # ---- a block's numbers, (classes, LANES), with rows up to whole fours for `tail_sums_of`
     fours = (classes + 3) // 4 * 4
-    all_z, all_e = table(fours, one, to_compute(-INF, one)), table(fours, one, zero)
+    all_z, all_e = lanes.table(fours, one, to_compute(-INF, one)), lanes.table(fours, one, zero)
     z, e = all_z[:classes], all_e[:classes]
-    x = table(classes if capping else 1, one, zero)  # before the cap
-    a = table(classes if smooth or not by_label else 1, one, zero)  # weighted soft targets
+    x = lanes.table(classes if capping else 1, one, zero)  # before the cap
+    a = lanes.table(classes if smooth or not by_label else 1, one, zero)  # weighted soft targets
     w = empty(classes, one)
     for c in range(classes):
         w[c] = class_weight[c] if weighted else one
     # ---- a block's numbers, (LANES,)
     m, ties = empty(LANES, one), empty(LANES, one)
-    factors, mixed = table(2, one, zero), table(7, one, zero)
+    factors, mixed = lanes.table(2, one, zero), lanes.table(7, one, zero)
     tail_sum, log1p_tail, inv = np.empty(LANES), np.empty(LANES), np.empty(LANES)
     loss, lost = np.empty(LANES), np.empty(LANES)
     target_gap, row_weight, lse = np.zeros(LANES), np.ones(LANES), np.zeros(LANES)
@@ -106,14 +92,14 @@ def columns(like: Any, *numbers: Any) -> None:
     for start in range(0, count, LANES):
         n = min(LANES, count - start)
         r = first + start
-        side_by_side, apart = locate(r, n, at, row_starts)
-        load(logits, row_starts, side_by_side, apart, at.class_step, n, x if capping else z)
+        order = locate(r, n, at, row_starts)
+        lanes.load(logits, row_starts, order, at.class_step, n, x if capping else z)
         for c in range(classes if capping else 0):
             capped(x[c], cap, z[c])
-        maxima_of(z, m)
-        exponentials(z, m, one, e)
-        tail_sums_of(all_z, m, one, all_e, ties, lost, tail_sum)
-        logarithms(m, tail_sum, log1p_tail, inv)
+        lanes.maxima_of(z, m)
+        lanes.exponentials(z, m, one, e)
+        lanes.tail_sums_of(all_z, m, one, all_e, ties, lost, tail_sum)
+        lanes.logarithms(m, tail_sum, log1p_tail, inv)
         # ---- the target's part of the statistics
         if by_label:
             block_labels = labels[start : start + n]
@@ -129,9 +115,9 @@ def columns(like: Any, *numbers: Any) -> None:
                 for c in range(classes):
                     a[c, i] = t[c] * w[c]
                     target_sum[i] += f8(t[c])
-            target_sums(z, a, m, one, target_weight, target_gap)
+            lanes.target_sums(z, a, m, one, target_weight, target_gap)
         if smooth:
-            uniform_sums(z, w, m, one, possible, possible_weight, possible_gap)
+            lanes.uniform_sums(z, w, m, one, possible, possible_weight, possible_gap)
         if targets.sample_weight != 0:
             sample_weight[:n] = sample_weights[start : start + n]
         if targets.label_weight != 0:
@@ -166,8 +152,8 @@ def columns(like: Any, *numbers: Any) -> None:
             maxima[start : start + n] = m[:n]
             tail_sums[start : start + n] = tail_sum[:n]
         if out.totals != 0:
-            add(totals, 0, sum_lanes(loss[:n]))
-            add(totals, 2, sum_lanes(row_weight[:n]))
+            add(totals, 0, lanes.sum_lanes(loss[:n]))
+            add(totals, 2, lanes.sum_lanes(row_weight[:n]))
         if to.address == 0:
             continue
         # ---- gradient, written over the exponentials
@@ -205,9 +191,9 @@ def columns(like: Any, *numbers: Any) -> None:
                 mixed[4, i] = to_compute(label_weight[i] if by_label else target_weight[i], one)
                 mixed[5, i] = to_compute(uniform[i], one)
                 mixed[6, i] = to_compute(possible_weight[i], one)
-            mixed_lanes(z, a, w, m, mixed, keep, one, e)
+            lanes.mixed_lanes(z, a, w, m, mixed, keep, one, e)
         else:
-            softmax_lanes(e, factor, factors[0], factors[1], one)
+            lanes.softmax_lanes(e, factor, factors[0], factors[1], one)
         if by_label:
             for i in range(n):
                 y = labels[start + i]
@@ -218,5 +204,5 @@ def columns(like: Any, *numbers: Any) -> None:
             if cotangent.no_row_counts or present[start + i] == 0:
                 for c in range(classes):
                     e[c, i] = zero
-        side_by_side, apart = locate(r, n, to, gradient_starts)
-        store(e, gradient, gradient_starts, side_by_side, apart, to.class_step, n, like)
+        order = locate(r, n, to, gradient_starts)
+        lanes.store(e, gradient, gradient_starts, order, to.class_step, n, like)

@@ -115,14 +115,6 @@ def reference(m: Any) -> Any:
 NEAR = 128.0
 
 
-@by_type()
-def is_near(m: Any) -> Any:
-    """Tell whether a row with this maximum is computed by exp_near."""
-    if m == types.float32:
-        return lambda m: abs(m) <= NEAR
-    return lambda m: False
-
-
 @by_type(**EXACT)
 def exp_near(z: Any, scale: Any) -> Any:
     """Return exp(z)·2^(64 - K) of a float32, where K is `reference`'s of the row's maximum.
@@ -141,7 +133,7 @@ def exp_near(z: Any, scale: Any) -> Any:
         p = f4(1) + (r + r * r * _exp_series(r))
         return p * float4((bits4(shifted) + bias) << i4(23))
 
-    # is_near is False for every float64, so that it is compiled but never called.
+    # `scale_of` says so of no float64: this is compiled but never called.
     return single if z == types.float32 else lambda z, scale: z
 
 
@@ -160,12 +152,14 @@ def near_of(k: Any, like: Any) -> Any:
 @by_type(forceinline=True)
 def scale_of(m: Any, one: Any) -> Any:
     """Return whether exp_near takes a row of maximum m; exp(K ln 2 - m), else 1; the scale."""
+    if m != types.float32:
+        return lambda m, one: (False, 1.0, near_of(i8(0), one))
 
     def found(m: Any, one: Any) -> Any:
-        k, unit = i8(0), 1.0
-        if is_near(m):
+        near, k, unit = abs(m) <= NEAR, i8(0), 1.0
+        if near:
             k, unit = reference(f8(m))
-        return is_near(m), unit, near_of(k, one)
+        return near, unit, near_of(k, one)
 
     return found
 

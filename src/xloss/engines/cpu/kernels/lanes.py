@@ -32,15 +32,13 @@ def table(classes: int, one: Any, value: Any) -> Any:
 
 
 @inline(fastmath=CONTRACT)
-def load(
-    logits: Any, starts: Any, side_by_side: bool, apart: int, class_step: int, n: int, out: Any
-) -> None:
+def load(logits: Any, starts: Any, order: Any, class_step: int, n: int, out: Any) -> None:
     """Bring n rows into lanes, out: (classes, LANES); lanes without a row keep what they have.
 
-    starts: (LANES,) int64, side_by_side, apart: as `locate` writes and returns them. The next block
-    is fetched from memory meanwhile, while this one is computed.
+    starts: (LANES,) int64, and order: as `locate` writes and returns them. The next block is
+    fetched from memory meanwhile, while this one is computed.
     """
-    classes = len(out)
+    classes, (side_by_side, apart) = len(out), order
     if side_by_side:
         for c in range(classes):
             start = starts[0] + c * class_step
@@ -74,17 +72,10 @@ def copy_out(lanes: Any, target: Any, like: Any) -> None:
 
 @inline(fastmath=CONTRACT)
 def store(
-    g: Any,
-    gradient: Any,
-    starts: Any,
-    side_by_side: bool,
-    apart: int,
-    class_step: int,
-    n: int,
-    like: Any,
+    g: Any, gradient: Any, starts: Any, order: Any, class_step: int, n: int, like: Any
 ) -> None:
     """Round n rows of g: (classes, LANES) to their places in the gradient, as `load` reads them."""
-    classes = len(g)
+    classes, (side_by_side, apart) = len(g), order
     if side_by_side:
         for c in range(classes):
             start = starts[0] + c * class_step

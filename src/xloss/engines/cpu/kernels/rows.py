@@ -7,30 +7,11 @@ from typing import Any
 import numpy as np
 
 from ..kernel_cache import inline, kernel
+from . import slice_loops as loops
 from .algebra import add, label_gradient, moved_gap, row_loss, two_sum, unpack
 from .bits import NO_BOUND, f8, i8, narrow, stored, to_compute, u1, widen
 from .functions import DOWN, exp_scaled, log1p, scale_of, sech2, tanh
-from .slice_loops import (
-    INF,
-    SUM_CHUNK,
-    capped,
-    count_equal,
-    decoded,
-    drop_maximum,
-    encode,
-    exponentials,
-    far_softmax,
-    mixed_gradient,
-    multiply,
-    near_softmax,
-    sum_all,
-    sum_gaps,
-    sum_padded,
-    sum_possible,
-    sum_possible_gaps,
-    times_cap_slope,
-    written,
-)
+from .slice_loops import INF, SUM_CHUNK
 from .strips import LANES, fill_masks, near_sum, strip_maxima, take_remainder
 
 L1_CHUNK = 4096  # numbers: with its buffers a chunk stays in a first-level cache of 32 KB or so
@@ -44,7 +25,7 @@ def chunks_sum(t: Any, zero: Any) -> float:
     """Return Σ t, t: (n,) in the compute dtype; chunk by chunk, and in float64 between chunks."""
     s = 0.0
     for a in range(0, len(t), SUM_CHUNK):
-        s += f8(sum_all(t[a : a + SUM_CHUNK], zero))
+        s += f8(loops.sum_all(t[a : a + SUM_CHUNK], zero))
     return s
 
 
@@ -130,9 +111,9 @@ def rows(like: Any, *numbers: Any) -> None:
         near, unit, scale = scale_of(top, one)
         for a in range(0, 0 if saved else classes, L1_CHUNK):
             n = min(L1_CHUNK, classes - a)
-            z = decoded(row[a : a + n], decoded_chunk)
+            z = loops.decoded(row[a : a + n], decoded_chunk)
             if capping:
-                capped(z, cap, capped_chunk)
+                loops.capped(z, cap, capped_chunk)
                 z = capped_chunk[:n]
             take_remainder(z, mask, remainder)
             m = strip_maxima(z, remainder, each_maximum)
@@ -147,7 +128,7 @@ def rows(like: Any, *numbers: Any) -> None:
                 top, lost = m, 0.0
                 near, unit, scale = scale_of(m, one)
             if top == -INF:  # masked classes only, or -NaN, which the maximum does not show
-                nan_or_not = sum_all(z, zero)
+                nan_or_not = loops.sum_all(z, zero)
                 tail_sum += f8(nan_or_not) if nan_or_not != nan_or_not else 0.0
             else:
                 if near:
@@ -156,12 +137,12 @@ def rows(like: Any, *numbers: Any) -> None:
                         z, remainder, each_maximum, top, scale, zero, logits, ahead
                     )
                 else:
-                    exponentials(z, near, top, scale, exp_chunk[:n])
+                    loops.exponentials(z, near, top, scale, exp_chunk[:n])
                     ties = 0
                     if m == top:
-                        drop_maximum(z, top, zero, exp_chunk[:n])
-                        ties = count_equal(z, top)
-                    part = sum_padded(exp_chunk, n, zero)
+                        loops.drop_maximum(z, top, zero, exp_chunk[:n])
+                        ties = loops.count_equal(z, top)
+                    part = loops.sum_padded(exp_chunk, n, zero)
                 tail_sum += f8(ties) - (1.0 if new else 0.0)
                 tail_sum, error = two_sum(tail_sum, part * (unit * DOWN))
                 lost += error
@@ -169,15 +150,15 @@ def rows(like: Any, *numbers: Any) -> None:
                 t = soft[i * classes + a : i * classes + a + n]
                 if weighted:
                     target_sum += chunks_sum(t, zero)
-                    multiply(t, class_weight[a : a + n], weighted_chunk)
+                    loops.multiply(t, class_weight[a : a + n], weighted_chunk)
                     t = weighted_chunk[:n]
                 target_weight += chunks_sum(t, zero)
-                target_gap += f8(sum_gaps(t, z, top, zero))
+                target_gap += f8(loops.sum_gaps(t, z, top, zero))
             if eps > 0.0:
                 w = class_weight[a : a + n] if weighted else ones[:n]
-                possible += f8(sum_possible(ones[:n], z, zero))
-                possible_weight += f8(sum_possible(w, z, zero))
-                possible_gap += f8(sum_possible_gaps(w, z, top, zero))
+                possible += f8(loops.sum_possible(ones[:n], z, zero))
+                possible_weight += f8(loops.sum_possible(w, z, zero))
+                possible_gap += f8(loops.sum_possible_gaps(w, z, top, zero))
         tail_sum += lost
         y = labels[i] if by_label else 0
         if y < 0 or y >= classes:  # written to since it was checked
@@ -228,33 +209,33 @@ def rows(like: Any, *numbers: Any) -> None:
         tiny = abs(factor) < 2.0**-60  # times 2^-64 it would be subnormal
         for a in range(0, classes, L1_CHUNK):
             n = min(L1_CHUNK, classes - a)
-            x = decoded(row[a : a + n], decoded_chunk)
+            x = loops.decoded(row[a : a + n], decoded_chunk)
             z = x
             if capping:
-                capped(x, cap, capped_chunk)
+                loops.capped(x, cap, capped_chunk)
                 z = capped_chunk[:n]
-            g = written(row_gradient[a : a + n], gradient_chunk)
+            g = loops.written(row_gradient[a : a + n], gradient_chunk)
             if plain and (tiny or not near):
                 down = to_compute(DOWN if tiny else factor * DOWN, one)
-                far_softmax(z, top, down, to_compute(factor if tiny else 1.0, one), one, g)
+                loops.far_softmax(z, top, down, to_compute(factor if tiny else 1.0, one), one, g)
             elif plain:
-                near_softmax(z, scale, to_compute(factor * (unit * DOWN), one), g)
+                loops.near_softmax(z, scale, to_compute(factor * (unit * DOWN), one), g)
             else:
                 t = zeros[:n]
                 if not by_label:
                     t = soft[i * classes + a : i * classes + a + n]
                     if weighted:
-                        multiply(t, class_weight[a : a + n], weighted_chunk)
+                        loops.multiply(t, class_weight[a : a + n], weighted_chunk)
                         t = weighted_chunk[:n]
                 w, e = class_weight[a : a + n] if weighted else ones[:n], exp_chunk[:n]
-                exponentials(z, near, top, scale, e)
+                loops.exponentials(z, near, top, scale, e)
                 units = unit * DOWN, unit * DOWN / exp_sum, tail_sum, inv
                 weight = label_weight if by_label else target_weight
                 shares = 1.0 - eps, weight, uniform, possible_weight, b, zc
-                mixed_gradient(z, e, t, w, top, units, shares, one, g)
+                loops.mixed_gradient(z, e, t, w, top, units, shares, one, g)
             if capping:
-                times_cap_slope(x, cap, g)
-            encode(g, row_gradient[a : a + n], like)
+                loops.times_cap_slope(x, cap, g)
+            loops.encode(g, row_gradient[a : a + n], like)
         if by_label:
             unmasked = (f8(class_weight[y]) if weighted else 1.0) if z_label != -INF else 0.0
             own = uniform * unmasked

@@ -159,8 +159,7 @@ def scan_columns(like: Any, *numbers: Any) -> None:
     gap, starts = np.empty(LANES), np.empty(LANES, np.int64)
     for start in range(0, count, LANES):
         n = min(LANES, count - start)
-        side_by_side, apart = locate(first + start, n, at, starts)
-        load(logits, starts, side_by_side, apart, at.class_step, n, x)
+        load(logits, starts, locate(first + start, n, at, starts), at.class_step, n, x)
         for i in range(n):
             m[i] = maxima[start + i]
             label = labels[start + i]

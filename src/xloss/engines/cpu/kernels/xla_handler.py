@@ -15,7 +15,7 @@ from typing import Any
 
 from ..kernel_cache import inline, kernel
 from . import xla_layout as at
-from .bits import NO_BOUND, f4, f8, float8, i2, i4, i8, stored, u2
+from .bits import NO_BOUND, f4, f8, float8, i2, i4, i8, stored, u1, u2
 from .xla_call import (
     allocate,
     ask,
@@ -31,6 +31,7 @@ from .xla_call import (
 
 # Sizes as in the engine for NumPy's arrays.
 PIECE, PIECE_COUNT, MOST_ROWS, ALONE = 2**20, 8, 2**14, 2**16
+ROOM = 10  # bytes a row: its label, whether it is present, whether the label is invalid
 LARGE, PAGE, HUGE_PAGES = 2**22, 2**12, 14  # from so many bytes on pages are asked to be large
 
 
@@ -42,26 +43,57 @@ def place(s: Any, field: int, first: int) -> Any:
 
 
 @inline()
-def run_piece(s: Any, first: int, count: int) -> Any:
-    """Compute `count` rows; return the kernel's status."""
+def read_labels(s: Any, first: int, count: int, room: int) -> bool:
+    """Write labels as the kernels read them to the room; return whether one is no class.
+
+    Then whether each row is present, and whether its label is invalid, are written behind them.
+    """
+    classes, short = s[at.CLASSES], s[at.STEPS + at.LABELS] == 4
+    ignores, ignored = s[at.OPTION + at.IGNORES] != 0, s[at.OPTION + at.IGNORED]
+    given, given_present = place(s, at.LABELS, first), place(s, at.PRESENT, first)
+    shorts, longs = stored(given, count, i4(0)), stored(given, count, i8(0))
+    present = stored(given_present, count, u1(0))
+    labels, keep = stored(room, count, i8(0)), stored(room + 8 * count, count, u1(0))
+    bad, odd = stored(room + 9 * count, count, u1(0)), 0
+    for i in range(count):
+        y = i8(shorts[i]) if short else longs[i]
+        labels[i] = y
+        odd |= i8(y < 0) | i8(y >= classes) | i8(y == ignored)
+    for i in range(count if odd != 0 else 0):
+        y = labels[i]
+        inside, counts = y >= 0 and y < classes, not (ignores and y == ignored)
+        keep[i] = counts and (given_present == 0 or present[i] != 0)
+        bad[i] = counts and not inside
+        labels[i] = y if inside and counts else 0
+    return odd != 0
+
+
+@inline()
+def run_piece(s: Any, first: int, count: int, room: int) -> Any:
+    """Compute `count` rows, labels in the room; return the kernel's status."""
     classes, options = s[at.CLASSES], s[at.OPTION :]
     layout = NO_BOUND, 0, classes, 1
-    # By the order of at.FIELDS.
-    targets = (
+    labels, present, invalid = 0, place(s, at.PRESENT, first), 0
+    if s[at.ADDRESSES + at.LABELS] != 0:
+        labels = room
+        if read_labels(s, first, count, room):
+            present, invalid = room + 8 * count, room + 9 * count
+    targets = (  # by their places in at.FIELDS
         place(s, 1, first),
         place(s, 2, first),
-        place(s, 3, first),
-        place(s, 4, first),
-        place(s, 5, first),
+        labels,
+        present,
+        invalid,
         place(s, 6, first),
         place(s, 7, first),
     )
+    saved, losses = options[at.SAVED] != 0, place(s, at.LOSSES, first)
     numbers = (
         (0, count, classes, place(s, at.LOGITS, first), *layout),
         targets,
-        (place(s, 8, first), 1.0, False),
+        (place(s, at.COTANGENT, first), 1.0, False),
         (float8(options[at.EPS]), float8(options[at.Z_LOSS]), float8(options[at.CAP])),
-        (options[at.SAVED] != 0, place(s, 9, first), 0, place(s, 10, first), place(s, 11, first)),
+        (saved, losses, 0, place(s, at.MAXIMA, first), place(s, at.TAIL_SUMS, first)),
         (place(s, at.GRADIENT, first), *layout),
     )
     kernel, kind = at.KERNELS + options[at.BY_ROWS], options[at.KIND]
@@ -89,7 +121,7 @@ def complete(s: Any) -> None:
 def work(s: Any) -> int:
     """Compute row blocks until none is left; return what failed in this thread, 0 for nothing."""
     rows, per, pieces = s[at.COUNT], s[at.PER_PIECE], s[at.PIECES]
-    failed, floats = 0, allocate(at.FLOATS_SIZE)
+    failed, floats = 0, allocate(at.FLOATS_SIZE + ROOM * per)
     if floats != 0:
         call_c(table()[at.GET_FLOATS], floats)
         call_c(table()[at.SET_FLOATS], table()[at.PYTHON_FLOATS])
@@ -97,7 +129,8 @@ def work(s: Any) -> int:
         k = fetch_add(s, at.NEXT, 1)
         if k >= pieces:
             break
-        if floats == 0 or run_piece(s, k * per, min(per, rows - k * per)) != 0:
+        room, count = floats + at.FLOATS_SIZE, min(per, rows - k * per)
+        if floats == 0 or run_piece(s, k * per, count, room) != 0:
             s[at.FAILED] = failed = at.NO_MEMORY
         if fetch_add(s, at.DONE, 1) + 1 == pieces and s[at.PROMISE] != 0:
             complete(s)
@@ -124,7 +157,7 @@ def xla_task(address: int) -> int:
 
 
 @inline()
-def count(b: int, first: int, stop: int) -> Any:
+def product(b: int, first: int, stop: int) -> Any:
     """Return the product of a buffer's lengths from an axis up to another."""
     n = 1
     for j in range(first, stop):
@@ -151,7 +184,7 @@ def read(frame: int, s: Any) -> bool:
     rank = word(x, at.RANK)
     if rank < 1:
         return False
-    rows, classes = count(x, 0, rank - 1), count(x, rank - 1, rank)
+    rows, classes = product(x, 0, rank - 1), product(x, rank - 1, rank)
     s[at.COUNT], s[at.CLASSES] = rows, classes
     for i in range(arrays):
         if i < arguments:
@@ -161,7 +194,7 @@ def read(frame: int, s: Any) -> bool:
         field = stored(options, NO_BOUND, i8(0))[at.OPTION_COUNT + at.FIELD_SIZE * i :]
         numbers = field[at.NUMBERS] * (rows if field[at.STEP] != 0 else 1)
         kind = field[at.FIELD_KIND]
-        if half(b, at.DTYPE) != kind or count(b, 0, word(b, at.RANK)) != numbers:
+        if half(b, at.DTYPE) != kind or product(b, 0, word(b, at.RANK)) != numbers:
             return False
         s[at.ADDRESSES + field[at.FIELD]] = word(b, at.DATA)
         s[at.STEPS + field[at.FIELD]] = field[at.STEP]
@@ -209,9 +242,6 @@ def xla_handler(frame: int) -> Any:
     if extension != 0 and half(extension, at.EXTENSION_TYPE) == at.IS_METADATA:
         version = stored(word(extension, at.METADATA), at.ANSWER_MINOR // 4 + 1, i4(0))
         version[at.ANSWER_MAJOR // 4], version[at.ANSWER_MINOR // 4] = at.MAJOR, at.MINOR
-        if api != 0:
-            table()[at.SEEN_MAJOR] = half(api, at.API_MAJOR)
-            table()[at.SEEN_MINOR] = half(api, at.API_MINOR)
         return 0
     if half(frame, at.STAGE) != at.EXECUTE:
         return 0

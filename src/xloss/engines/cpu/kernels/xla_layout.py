@@ -23,7 +23,6 @@ IS_METADATA = 1
 ANSWER_MAJOR, ANSWER_MINOR = 24, 28
 
 # XLA_FFI_Api
-API_MAJOR, API_MINOR = 32, 36
 ERROR_CREATE, ERROR_DESTROY = 48, 64
 SCHEDULE, FUTURE_CREATE, SET_AVAILABLE, SET_ERROR = 136, 152, 160, 168
 
@@ -36,14 +35,13 @@ DTYPE, DATA, RANK, DIMS = 16, 24, 32, 40
 ARRAY_SIZE, ARRAY_DATA = 8, 16
 
 # XLA_FFI_DataType
-S64, F32, F64, BF16 = 5, 11, 12, 16
+S32, S64, F32, F64, BF16 = 4, 5, 11, 12, 16
 DTYPES = {"float32": F32, "float64": F64, "bfloat16": BF16, "float16": 10}
-KINDS = {**DTYPES, "bool": 1, "int64": S64, "uint32": 8}
+KINDS = {**DTYPES, "bool": 1, "int32": S32, "int64": S64, "uint32": 8}
 
 # The table of what only this process knows: addresses, and how many threads may work.
-THREADS, TASK, ALLOCATE, FREE, ADVISE, SEEN_MAJOR, SEEN_MINOR = range(7)
-GET_FLOATS, SET_FLOATS, PYTHON_FLOATS = 7, 8, 9
-MESSAGES, KERNELS, TABLE_SIZE = 12, 16, 24
+THREADS, TASK, ALLOCATE, FREE, ADVISE, GET_FLOATS, SET_FLOATS, PYTHON_FLOATS = range(8)
+MESSAGES, KERNELS, TABLE_SIZE = 8, 12, 20
 FLOATS_SIZE = 64  # bytes, at least a fenv_t of C
 
 # What may go wrong: the place of its sentence, and its XLA_FFI_Error_Code.
@@ -51,14 +49,16 @@ NOT_AS_LOWERED, NO_MEMORY = 1, 2
 INVALID_ARGUMENT, RESOURCE_EXHAUSTED = 3, 8
 
 # A call's options, an array of int64; of the floats the bits. KIND is that of the logits, BY_ROWS
-# tells the kernel for many classes, SAVED that the statistics are arguments.
-KIND, BY_ROWS, SAVED, EPS, Z_LOSS, CAP, OPTION_COUNT = range(7)
+# tells the kernel for many classes, SAVED that the statistics are arguments, IGNORES that labels
+# like IGNORED are.
+KIND, BY_ROWS, SAVED, IGNORES, IGNORED, EPS, Z_LOSS, CAP, OPTION_COUNT = range(9)
 # After them, of each argument and each result: its place in FIELDS; how many numbers each row has,
 # or the whole of an array without rows; bytes from row to row, 0 where it has none.
 FIELD, NUMBERS, STEP, FIELD_KIND, FIELD_SIZE = range(5)
 FIELDS = ("logits", *TargetsIn._fields, "cotangent", "losses", "maxima", "tail_sums", "gradient")
 FIELD_COUNT = len(FIELDS)
-LOGITS, GRADIENT = 0, FIELD_COUNT - 1
+LOGITS, LABELS, PRESENT = 0, 3, 4
+COTANGENT, LOSSES, MAXIMA, TAIL_SUMS, GRADIENT = range(8, FIELD_COUNT)
 
 # What the threads of one call share, in words of 8 bytes.
 (
