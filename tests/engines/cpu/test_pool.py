@@ -57,17 +57,18 @@ def test_what_is_running_ends_before_the_exception_is_raised(error, by_caller):
 
 
 def test_a_call_that_is_over_keeps_nothing_alive():
-    """A helper that comes too late does not, either."""
+    """A helper that took part waits for the next call, and lets go of this one."""
+    meet = threading.Barrier(2)
 
     class Big:
         def task(self, i):
-            pass
+            meet.wait(60)
 
     big = Big()
     alive = weakref.ref(big)
-    thread_pool.run(big.task, 8)
+    thread_pool.run(big.task, 2)
     del big
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 10
     while alive() is not None and time.monotonic() < deadline:
         time.sleep(0.001)
     assert alive() is None
