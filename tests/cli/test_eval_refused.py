@@ -15,7 +15,6 @@ ROWS, CLASSES = 30, 7
 RNG = np.random.default_rng(3)
 Z, Y = RNG.normal(size=(ROWS, CLASSES)).astype("f4"), np.arange(ROWS) % CLASSES
 P, BITS = RNG.dirichlet(np.ones(CLASSES), ROWS), (RNG.random((ROWS, CLASSES)) < 0.4).astype("i1")
-SEQUENCES = RNG.normal(size=(5, 6, CLASSES))
 MARKED = np.where(Y == 3, -100, Y)
 
 
@@ -41,7 +40,7 @@ def given(folder, monkeypatch):
         "w": but(np.ones(CLASSES), 2, -2),
         "nan": but(np.ones(CLASSES), 3, np.nan),
         "inf": but(np.ones(CLASSES), 0, np.inf),
-        "seq": SEQUENCES,
+        "seq": RNG.normal(size=(5, 6, CLASSES)),
         "seq-y": but(np.zeros((5, 6), int), (3, 5), 9),
     }.items():
         np.save(f"{name}.npy", array)
