@@ -133,7 +133,7 @@ def test_a_compiler_is_told_the_dtypes_of_the_gradients(kind):
     import xloss.backends.torch.linear  # noqa: F401  # registers the operation
 
     x, w = (tensor(a, kind) for a in (X, W))
-    options = (None,) * 4 + (-100, 0.0, 0.0, None, "mean", None, None, [True, True, False, False])
+    options = (None,) * 3 + (-100, 0.0, 0.0, None, "mean", None, None, [True, True, False, False])
     given = (x, torch.tensor(Y), *(None,) * 4, w, *options, None)
     operation = torch.ops.xloss.linear_loss.default
     torch.library.opcheck(operation, given, test_utils=("test_faketensor",))

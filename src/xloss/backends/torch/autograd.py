@@ -91,11 +91,8 @@ class _Reduced(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, *args: Any) -> Any:
-        o = Operands(*args[:OPERANDS])
-        call, ctx.by_rows = args[OPERANDS:]
-        ctx.call = call
-        call = call._replace(operands=o)
+    def forward(ctx: Any, x: Any, call: LossCall, by_rows: Callable[[LossCall], Array]) -> Any:
+        ctx.call, ctx.by_rows = call._replace(operands=Operands(None)), by_rows
         engine: Any = choose(call)
         if call.options.kind in SOFTMAX_KINDS and call.classes >= engine.save_stats_from:
             saves = STATS
@@ -104,24 +101,23 @@ class _Reduced(torch.autograd.Function):
         made = forward(call, saves)
         ctx.weight, ctx.ahead = made.weight, made.gradient
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*args[:OPERANDS], *made.stats)
+        ctx.save_for_backward(*call.operands, *made.stats)
         return made.value
 
     @staticmethod
     def backward(ctx: Any, cotangent: Any) -> Any:
-        none = (None,) * (OPERANDS + 1)
         if cotangent is None:
-            return None, *none
+            return None, None, None
         kept = ctx.saved_tensors  # activation checkpointing gives them once
         o, stats = Operands(*kept[:OPERANDS]), kept[OPERANDS:]
         ahead, ctx.ahead = ctx.ahead, None
         if ahead is not None and not torch.is_grad_enabled() and gradient_ahead.is_one(cotangent):
-            return ahead, *none
+            return ahead, None, None
         call = ctx.call._replace(operands=o)
         if torch.is_grad_enabled():
             loss = ctx.by_rows(call)
-            return torch.autograd.grad(loss, o.x, cotangent, create_graph=True)[0], *none
-        return backward(call, cotangent, ctx.weight, stats), *none
+            return torch.autograd.grad(loss, o.x, cotangent, create_graph=True)[0], None, None
+        return backward(call, cotangent, ctx.weight, stats), None, None
 
 
 def recorded(call: LossCall, by_rows: Callable[[LossCall], Array]) -> Array:
@@ -129,6 +125,5 @@ def recorded(call: LossCall, by_rows: Callable[[LossCall], Array]) -> Array:
 
     by_rows: what returns it in operations that autograd can follow to any order.
     """
-    bare = call._replace(operands=Operands(None))
-    made: Array = _Reduced.apply(*call.operands, bare, by_rows)  # type: ignore[no-untyped-call]
+    made: Array = _Reduced.apply(call.operands.x, call, by_rows)  # type: ignore[no-untyped-call]
     return made
