@@ -130,6 +130,28 @@ def test_a_scheduler_that_dies_in_the_middle_is_reported():
     assert said.startswith(f"--scheduler {address}: was lost, or has no worker: ")
 
 
+@pytest.mark.parametrize("left", [{}, {"tcp://a": 1}])
+def test_a_task_is_waited_for_as_long_as_there_is_a_worker(left):
+    class Late:
+        status = "pending"
+        answers = iter([TimeoutError, TimeoutError, "done"])
+
+        def result(self, timeout):
+            answer = next(self.answers)
+            if answer is TimeoutError:
+                raise answer
+            return answer
+
+        def nthreads(self):
+            return left
+
+    if left:
+        assert cluster_module._result(Late(), Late()) == "done"
+    else:
+        with pytest.raises(TimeoutError):
+            cluster_module._result(Late(), Late())
+
+
 def test_a_cluster_without_a_worker(command, monkeypatch):
     monkeypatch.setattr(cluster_module, "MAX_IDLE_SECONDS", 1)
     with cluster(0) as (address, _):

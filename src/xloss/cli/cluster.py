@@ -18,7 +18,7 @@ from .request import Request
 from .run_task import TaskResult, TaskRunner
 
 CONNECT_SECONDS = 5  # that a scheduler may take to answer
-# That a cluster may take to have its first worker: one that scales by demand has none at first.
+# That a cluster may be without a worker: one that scales by demand has none at first.
 MAX_IDLE_SECONDS = 60
 
 
@@ -47,7 +47,7 @@ def on_workers(request: Request, tasks: Iterable[Task]) -> Generator[TaskResult]
             futures = client.map(on_worker, [request] * len(jobs), jobs, pure=False)
             for job, future in zip(jobs, futures, strict=True):
                 try:
-                    yield future.result()
+                    yield _result(client, future)
                 except KilledWorker as error:
                     fail(f"--scheduler {address}: workers died at {job.logits}: {one_line(error)}")
         except (CancelledError, OSError) as error:  # what a lost connection, or a timeout, is
@@ -55,6 +55,17 @@ def on_workers(request: Request, tasks: Iterable[Task]) -> Generator[TaskResult]
         finally:
             with suppress(Exception):
                 client.close(timeout=1)
+
+
+def _result(client: Any, future: Any) -> TaskResult:
+    """Wait for a task; TimeoutError if there is no worker any more that could do it."""
+    while True:
+        try:
+            result: TaskResult = future.result(timeout=MAX_IDLE_SECONDS)
+            return result
+        except TimeoutError:
+            if future.status == "error" or not client.nthreads():
+                raise
 
 
 def on_worker(request: Request, task: Task) -> TaskResult:

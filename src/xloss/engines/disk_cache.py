@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import sys
 import tempfile
 from contextlib import suppress
@@ -30,7 +31,12 @@ def _user_caches() -> Path:
 
 
 def read(path: Path) -> bytes | None:
-    """Return what `write` put into a file; None where the file is damaged."""
+    """Return what `write` put into a file; None where the file is damaged or not a regular file.
+
+    Anything else is not even opened: a FIFO would block, and a device may have no end.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        return None
     content = path.read_bytes()
     digest, payload = content[:32], content[32:]
     return payload if hashlib.sha256(payload).digest() == digest else None

@@ -122,7 +122,28 @@ def _import_late_modules() -> None:
             linalg.ensure_blas = own
 
 
+def _allow_deleted_current_folder() -> None:
+    """Let Numba compile where the current folder has been deleted.
+
+    Its errors, and it raises and catches some in every compilation, name source files relative to
+    the current folder, which fails where there is none.
+    """
+    with suppress(ImportError, AttributeError):
+        from numba.core.ir import Loc
+
+        own = Loc._get_path
+
+        def path(self: Any) -> Any:
+            try:
+                return own(self)
+            except OSError:
+                return self.filename
+
+        Loc._get_path = path
+
+
 _import_late_modules()
+_allow_deleted_current_folder()
 
 
 class _Cache(NullCache):  # type: ignore[misc]
