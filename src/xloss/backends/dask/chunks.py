@@ -2,13 +2,15 @@
 
 A filter such as ``x[mask]`` leaves chunks whose lengths are unknown until they are computed. Two
 arrays that were filtered in the same way have equally many chunks: these are paired, and their
-lengths compared when they are computed.
+lengths compared when they are computed. Where the numbers of chunks differ, the lengths of the
+logits' chunks become part of the graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import nan
 from typing import Any
 
 import dask.array as da
@@ -16,7 +18,7 @@ import numpy as np
 
 from ..._arrays.context import Context, context
 from ..._arrays.inspect import Array, namespace
-from .labels import row_labels
+from .labels import LENGTH, WHOLE_AXIS, row_labels
 
 
 def blockwise(step: Any, out: tuple[str, ...], /, *args: Any, dtype: Any, **options: Any) -> Array:
@@ -75,10 +77,7 @@ def rechunk_like(name: str, a: Array, x: Array, axes: tuple[int, ...]) -> Array:
         if all(n == n for n in (*own, *wanted)):  # no length is NaN, or unknown
             known[k] = wanted
         elif len(own) != len(wanted):
-            raise ValueError(
-                f"{name}: {len(own)} chunks along axis {k} beside {len(wanted)}, of lengths that "
-                "are not known; call compute_chunk_sizes() of what was filtered"
-            )
+            a = _rechunk_by_lengths(name, a, k, x, axis)
     return a.rechunk(known) if known else a
 
 
@@ -114,6 +113,66 @@ def _broadcast(lead: Array, a: Array, argument: str, axes: tuple[int, ...]) -> A
     shape = [n if axis in axes else 1 for axis, n in enumerate(lead.shape)]
     xp = namespace(lead)
     return xp.broadcast_to(xp.reshape(xp.asarray(a), tuple(shape)), lead.shape)
+
+
+def _rechunk_by_lengths(name: str, a: Array, k: int, x: Array, axis: int) -> Array:
+    """Return an array whose axis k has the chunks that x is found to have along `axis`.
+
+    One task holds the array whole along that axis, which is small beside the logits.
+    """
+    x_labels = row_labels(x.ndim)
+    along = (x_labels[axis],)
+    lengths = blockwise(
+        _length,
+        along,
+        x,
+        x_labels,
+        axis=axis,
+        adjust_chunks=dict.fromkeys(along, 1),
+        dtype=np.int64,
+    )
+    ends = da.cumsum(lengths, axis=0)
+    options: dict[str, Any] = {"concatenate": True, "dtype": a.dtype}
+    labels = row_labels(a.ndim)
+    # As axis k is not in the output, Dask concatenates its chunks, of whatever lengths.
+    whole = (*labels[:k], WHOLE_AXIS, *labels[k + 1 :])
+    a = blockwise(_unchanged, whole, a, labels, new_axes={WHOLE_AXIS: nan}, **options)
+    return blockwise(
+        _part,
+        labels,
+        a,
+        whole,
+        lengths,
+        (labels[k],),
+        ends,
+        (labels[k],),
+        ends[-1:],
+        (LENGTH,),
+        argument=name,
+        axis=k,
+        adjust_chunks={labels[k]: nan},
+        **options,
+    )
+
+
+def _length(blocks: Any, axis: int) -> Array:
+    """Return the length of a chunk; Dask gives nested lists of chunks along the other axes."""
+    while isinstance(blocks, list):
+        blocks = blocks[0]
+    return np.asarray([blocks.shape[axis]])
+
+
+def _unchanged(a: Array) -> Array:
+    return a
+
+
+def _part(whole: Array, length: Any, end: Any, total: Any, argument: str, axis: int) -> Array:
+    """Cut one chunk out of an array: `length` before `end`, of `total` in all; each is (1,)."""
+    expected, found = int(total[0]), whole.shape[axis]
+    if found != expected:
+        raise ValueError(f"{argument}: expected length {expected} along axis {axis}, got {found}")
+    stop = int(end[0])
+    return whole[(slice(None),) * axis + (slice(stop - int(length[0]), stop),)]
 
 
 def without_empty(x: Array, axis: int = -1) -> Array:

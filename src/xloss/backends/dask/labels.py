@@ -15,6 +15,9 @@ STATISTIC = "statistic"  # the fields of core's RowStats, side by side
 SECOND_SUM = "second sum"  # the sums that start from the whole row's statistics, side by side
 LOSS_AND_WEIGHT = "loss and weight"  # a row's loss, then its weight
 TOKEN = "token"  # a row's loss, then the fields of core's Tokens
+# An axis that goes through one task whole, and the one number that says how long it must be.
+WHOLE_AXIS = "whole axis"
+LENGTH = "length"
 
 
 def row_labels(number: int) -> tuple[str, ...]:
