@@ -41,11 +41,11 @@ def test_one_operation_reads_the_logits_and_one_writes_the_gradient(monkeypatch,
         monkeypatch.setattr(torch.compiler, "is_exporting", answer, raising=False)
     free = ("getitem", "aten.detach.default")  # which compute nothing
     for graph, name in zip(
-        graphs(xloss.cross_entropy, *inputs(dtype)), ("forward", "gradient"), strict=True
+        graphs(xloss.cross_entropy, *inputs(dtype)), ("", "_backward"), strict=True
     ):
         called = [str(n.target) for n in graph.nodes if n.op == "call_function"]
         assert [c for c in called if not any(f in c for f in free)] == [
-            f"xloss.cross_entropy_{name}.default"
+            f"xloss.cross_entropy{name}.default"
         ]
 
 

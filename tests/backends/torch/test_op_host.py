@@ -96,15 +96,13 @@ def test_pytorch_s_own_checks(classes: int, soft: bool, reduction: str, saves: s
     weighed = (WEIGHT[classes], SAMPLE, WHERE) if classes == MANY else (None, None, None)
     numbers = (None, None if soft else -100, 0.125, 0.0625, 5.0, reduction)
     operations = torch.ops.xloss
-    torch.library.opcheck(
-        operations.cross_entropy_forward.default, (z, t, *weighed, *numbers, saves)
-    )
+    torch.library.opcheck(operations.cross_entropy.default, (z, t, *weighed, *numbers, saves))
     plain = (z.detach(), t, *weighed, *numbers)
-    loss, kept = operations.cross_entropy_forward(*plain, saves)
+    loss, kept = operations.cross_entropy(*plain, saves)
     for factor in (1.0, 0.5):
         up = torch.full_like(loss, factor)
         back = (up, kept, *plain, saves)
-        torch.library.opcheck(operations.cross_entropy_gradient.default, back)
+        torch.library.opcheck(operations.cross_entropy_backward.default, back)
 
 
 def test_other_cotangents_and_a_second_backward() -> None:
@@ -196,7 +194,7 @@ def test_what_is_left_to_plain_operations(monkeypatch: pytest.MonkeyPatch) -> No
     """
     z, y = data(FEW)
     soft, wide = z.detach().softmax(-1), y.to(torch.uint64)
-    assert operations(xloss.cross_entropy, z, wide) == ["xloss.cross_entropy_forward.default"]
+    assert operations(xloss.cross_entropy, z, wide) == ["xloss.cross_entropy.default"]
     assert len(operations(xloss.value_and_grad(xloss.cross_entropy), z, soft)) == 1
     assert operations(lambda z: xloss.cross_entropy(z, wide, ignore_index=2**64 - 100), z) == []
     assert operations(xloss.focal_loss, z, y) == []

@@ -150,7 +150,7 @@ def value_and_grad(call: LossCall, cotangent: Array | None) -> tuple[Array, Arra
 
 
 @torch.library.custom_op(
-    "xloss::cross_entropy_forward",
+    "xloss::cross_entropy",
     mutates_args=(),
     schema=f"({ARGUMENTS}, str saves) -> (Tensor, Tensor[])",
 )
@@ -181,7 +181,7 @@ def cross_entropy(*given: Any) -> tuple[Tensor, list[Tensor]]:
 
 
 @torch.library.custom_op(
-    "xloss::cross_entropy_gradient",
+    "xloss::cross_entropy_backward",
     mutates_args=(),
     schema=f"(Tensor up, Tensor[] kept, {ARGUMENTS}, str saves) -> Tensor",
 )
