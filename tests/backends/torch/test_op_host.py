@@ -103,6 +103,7 @@ def test_pytorch_s_own_checks(classes: int, soft: bool, reduction: str, saves: s
         up = torch.full_like(loss, factor)
         back = (up, kept, *plain, saves)
         torch.library.opcheck(operations.cross_entropy_backward.default, back)
+    torch.library.opcheck(operations.cross_entropy_and_gradient.default, (up, *plain))
 
 
 def test_other_cotangents_and_a_second_backward() -> None:

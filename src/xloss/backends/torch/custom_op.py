@@ -28,7 +28,7 @@ from . import autograd as torch_reduced
 from . import gradient_ahead
 from .autograd import GRADIENT, NOTHING, STATS, run
 from .following import asked_once, exporting, transforming
-from .numpy_views import home
+from .numpy_views import home, with_numpy_views
 from .sizes import is_below
 
 DEVICE = "cuda"
@@ -139,14 +139,8 @@ def _saved(call: LossCall) -> str:
 
 def value_and_grad(call: LossCall, cotangent: Array | None) -> tuple[Array, Array]:
     """Return the loss of a call that is taken, and its gradient to the logits."""
-    given = arguments(call)
-    if cotangent is None and call.options.reduction != "none":
-        loss, kept = cross_entropy(*given, GRADIENT)
-        return loss, kept[0]
-    saves = _saved(call)
-    loss, kept = cross_entropy(*given, saves)
-    up = torch.ones_like(loss) if cotangent is None else cotangent
-    return loss, cross_entropy_backward(up, kept, *given, saves)
+    loss, gradient = cross_entropy_and_gradient(cotangent, *arguments(call))
+    return loss, gradient
 
 
 @torch.library.custom_op(
@@ -157,8 +151,8 @@ def value_and_grad(call: LossCall, cotangent: Array | None) -> tuple[Array, Arra
 def cross_entropy(*given: Any) -> tuple[Tensor, list[Tensor]]:
     """Return the loss, and what its gradient can start from.
 
-    That is the rows' maxima and rests, for a mean or a sum with its denominator; or the gradient to
-    x for a cotangent of 1; or what the CUDA engine keeps.
+    That is the rows' maxima and rests, or the gradient to x, or what the CUDA engine
+    keeps; after the first two the mean's denominator.
     """
     *rest, saves = given
     call = _looked_at(described(*rest))
@@ -168,16 +162,14 @@ def cross_entropy(*given: Any) -> tuple[Tensor, list[Tensor]]:
         assert got.rows is not None
         return got.rows, list(got.stats or ())
     if default.reduces(engine, call):
-        loss, grad, kept = engine.reduced(call, grad=saves == GRADIENT, keep=saves == LAUNCH)
-        kept = kept if grad is None else laid(grad, x)
+        loss, _, kept = engine.reduced(call, grad=False, keep=saves == LAUNCH)
         return loss, [] if kept is None else [kept]
     made = torch_reduced.forward(call, saves)
     if saves in (NOTHING, LAUNCH):  # no row, or another engine is asked for where the graph runs
         return made.value, [a.zero_() for a in _kept(x, "mean", saves)]
-    if made.gradient is not None:
-        return made.value, [laid(made.gradient, x)]
+    stats = list(made.stats) if made.gradient is None else [laid(made.gradient, x)]
     weight = 1.0 if made.weight is None else float(made.weight)
-    return made.value, [*made.stats, torch.full((), weight, dtype=torch.float64)]
+    return made.value, [*stats, torch.full((), weight, dtype=torch.float64)]
 
 
 @torch.library.custom_op(
@@ -198,9 +190,21 @@ def cross_entropy_backward(cotangent: Tensor, kept: list[Tensor], *given: Any) -
         cotangent, _ = torch_reduced.cotangent(cotangent, call.cx)
         made = cuda.again(call, call.operands[:5], cotangent, kept[0], None)
     else:
-        known = call.options.reduction == "mean" and saves == STATS
+        known = call.options.reduction == "mean" and saves in (STATS, GRADIENT)
         made = torch_reduced.backward(call, cotangent, float(kept[-1]) if known else None, stats)
     return laid(home(made), call.operands.x)
+
+
+@torch.library.custom_op(
+    "xloss::cross_entropy_and_gradient",
+    mutates_args=(),
+    schema=f"(Tensor? up, {ARGUMENTS}) -> (Tensor, Tensor)",
+)
+def cross_entropy_and_gradient(cotangent: Tensor | None, *given: Any) -> tuple[Tensor, Tensor]:
+    """Return the loss and its gradient to x times the cotangent."""
+    call, cotangent = with_numpy_views(_looked_at(described(*given)), cotangent)
+    loss, grads = default.value_and_grad(call, ("x",), cotangent)
+    return home(loss), laid(home(grads["x"]), given[0])
 
 
 def laid(g: Tensor, x: Tensor) -> Tensor:
@@ -234,11 +238,10 @@ def _kept(x: Tensor, reduction: str, saves: str) -> list[Tensor]:
         return x.new_empty(shape, dtype=torch.float64)
 
     rows = x.shape[:-1]
-    stats = [_loss_of(x, "none"), wide(*rows)]
-    if reduction != "none":
-        stats.append(wide())
-    launch = [wide(2 + 2 * prod(rows))]
-    return {NOTHING: [], STATS: stats, GRADIENT: [_like(x)], LAUNCH: launch}[saves]
+    if saves == LAUNCH:
+        return [wide(2 + 2 * prod(rows))]
+    kept = {NOTHING: [], STATS: [_loss_of(x, "none"), wide(*rows)], GRADIENT: [_like(x)]}[saves]
+    return [*kept, wide()] if kept and reduction != "none" else kept
 
 
 @cross_entropy.register_fake
@@ -250,6 +253,11 @@ def _fake(x: Tensor, *others: Any) -> tuple[Tensor, list[Tensor]]:
 @cross_entropy_backward.register_fake
 def _fake_backward(cotangent: Tensor, kept: list[Tensor], x: Tensor, *_: Any) -> Tensor:
     return _like(x)
+
+
+@cross_entropy_and_gradient.register_fake
+def _fake_both(cotangent: Tensor | None, x: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    return _loss_of(x, others[-1]), _like(x)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
