@@ -151,7 +151,7 @@ def value_and_grad(call: LossCall, cotangent: Array | None) -> tuple[Array, Arra
 def cross_entropy(*given: Any) -> tuple[Tensor, list[Tensor]]:
     """Return the loss, and what its gradient can start from.
 
-    That is the rows' maxima and rests, or the gradient to x, or what the CUDA engine
+    That is the rows' maxima and rests, or a token for the gradient to x, or what the CUDA engine
     keeps; after the first two the mean's denominator.
     """
     *rest, saves = given
@@ -164,10 +164,14 @@ def cross_entropy(*given: Any) -> tuple[Tensor, list[Tensor]]:
     if default.reduces(engine, call):
         loss, _, kept = engine.reduced(call, grad=False, keep=saves == LAUNCH)
         return loss, [] if kept is None else [kept]
-    made = torch_reduced.forward(call, saves)
+    ahead = saves == GRADIENT and gradient_ahead.pays(engine, call.classes)
+    made = torch_reduced.forward(call, saves if ahead or saves == STATS else NOTHING)
     if saves in (NOTHING, LAUNCH):  # no row, or another engine is asked for where the graph runs
         return made.value, [a.zero_() for a in _kept(x, "mean", saves)]
-    stats = list(made.stats) if made.gradient is None else [laid(made.gradient, x)]
+    stats = list(made.stats)
+    if saves == GRADIENT:
+        gradient = None if made.gradient is None else laid(made.gradient, x)
+        stats = [gradient_ahead.token(gradient)]
     weight = 1.0 if made.weight is None else float(made.weight)
     return made.value, [*stats, torch.full((), weight, dtype=torch.float64)]
 
@@ -180,8 +184,9 @@ def cross_entropy(*given: Any) -> tuple[Tensor, list[Tensor]]:
 def cross_entropy_backward(cotangent: Tensor, kept: list[Tensor], *given: Any) -> Tensor:
     """Return the gradient to x times the cotangent, from what the loss kept."""
     *rest, saves = given
-    if saves == GRADIENT and gradient_ahead.is_one(cotangent):
-        return kept[0].clone()  # an operation may not return what it is given
+    ahead: Tensor | None = gradient_ahead.taken(kept[0]) if saves == GRADIENT else None
+    if ahead is not None and gradient_ahead.is_one(cotangent):
+        return ahead
     call = _looked_at(described(*rest))
     stats = tuple(kept[:2]) if saves == STATS else ()
     if call.options.reduction == "none":
@@ -240,7 +245,7 @@ def _kept(x: Tensor, reduction: str, saves: str) -> list[Tensor]:
     rows = x.shape[:-1]
     if saves == LAUNCH:
         return [wide(2 + 2 * prod(rows))]
-    kept = {NOTHING: [], STATS: [_loss_of(x, "none"), wide(*rows)], GRADIENT: [_like(x)]}[saves]
+    kept = {NOTHING: [], STATS: [_loss_of(x, "none"), wide(*rows)], GRADIENT: [wide(1)]}[saves]
     return [*kept, wide()] if kept and reduction != "none" else kept
 
 

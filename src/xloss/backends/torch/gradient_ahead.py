@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..._arrays.inspect import Array, has_memory
@@ -11,6 +13,9 @@ from ..._arrays.inspect import Array, has_memory
 # Where someone packs what autograd saves (activation checkpointing, offloading), a gradient kept
 # beside it would defeat the purpose. PyTorch has no public way to ask, and before 2.8 none at all.
 _packs = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+
+# By the address of a token's memory, which is its alone while the token lives.
+_waiting: dict[int, Array] = {}
 
 
 def pays(engine: Any, classes: int) -> bool:
@@ -34,3 +39,23 @@ def is_one(cotangent: Array) -> bool:
         and not torch._C._functorch.is_legacy_batchedtensor(cotangent)
         and cotangent.item() == 1
     )
+
+
+def token(gradient: Array | None) -> Array:
+    """Return a tensor that stands for a gradient: a graph saves it, and sees no more of it.
+
+    A compiled graph could return the gradient itself from its backward pass only as a copy, for an
+    operation may not return what it is given. The token's memory holds nothing. When it is freed,
+    because the graph is, so is a gradient that nobody has taken.
+    """
+    mark = np.zeros(1)
+    if gradient is not None:
+        address = mark.__array_interface__["data"][0]
+        _waiting[address] = gradient
+        weakref.finalize(mark, _waiting.pop, address, None).atexit = False
+    return torch.from_numpy(mark)
+
+
+def taken(mark: Array) -> Array | None:
+    """Return the gradient that a token stands for, once; of a copy of the token, None."""
+    return _waiting.pop(mark.data_ptr(), None)

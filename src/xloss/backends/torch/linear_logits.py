@@ -50,6 +50,6 @@ def held_gradients(
         arrays = given | dict(zip(wanted, leaves, strict=True))
         return whole.value(held(with_arrays(call, arrays.values())))
 
-    got, pull = torch.func.vjp(loss, *(given[name] for name in wanted))  # type: ignore[misc]
+    got, pull = torch.func.vjp(loss, *(given[name] for name in wanted))
     grads = pull(torch.ones_like(got) if cotangent is None else cotangent)
     return got, dict(zip(wanted, grads, strict=True))
