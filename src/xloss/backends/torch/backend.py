@@ -43,7 +43,7 @@ def _choose(call: LossCall) -> Callable[[LossCall], Array]:
     if compiling:
         refuse_second("torch.compile")
         if custom_op.takes(call):
-            return custom_op.value
+            return _traced if transforming() else custom_op.value
     recorded = torch.is_grad_enabled() and (
         o.x.requires_grad or (o.targets is not None and o.targets.requires_grad)
     )

@@ -27,9 +27,10 @@ from ..eager import dense as default
 from . import autograd as torch_reduced
 from . import gradient_ahead
 from .autograd import GRADIENT, NOTHING, STATS, run
-from .following import asked_once, exporting, transforming
+from .following import asked_once, exporting, levels, transforming
 from .numpy_views import home, with_numpy_views
 from .sizes import is_below
+from .softmax_rules import mapped, one_by_one
 
 DEVICE = "cuda"
 LAUNCH = "launch"  # what the CUDA engine keeps, beside what `autograd` names
@@ -86,21 +87,24 @@ def _looked_at(call: LossCall) -> LossCall:
 def takes(call: LossCall) -> bool:
     """Tell whether a traced call is kept whole: where a compiled engine will run it."""
     device = call.operands.x.device.type
-    return keeps(call) and device in ("cpu", DEVICE) and _available(device)
+    return (
+        torch.compiler.is_compiling()
+        and device in ("cpu", DEVICE)
+        and keeps(call)
+        and _available(device)
+        and set(levels()) <= {"Vmap"}
+    )
 
 
 def keeps(call: LossCall) -> bool:
-    """Tell whether an operation has a place for what a traced call asks for.
+    """Tell whether an operation has a place for what is asked for.
 
-    It gives no gradient to soft targets, none that torch.func follows, and its schema holds
-    integers of 64 bits. A program that is exported runs where xloss may be missing: it is made of
-    PyTorch's own operations.
+    It gives no gradient to soft targets, and its schema holds integers of 64 bits. A program that
+    is exported runs where xloss may be missing: it is made of PyTorch's own operations.
     """
     t, s = call.operands.targets, call.options
     return (
-        torch.compiler.is_compiling()
-        and not transforming()
-        and s.kind == "cross_entropy"
+        s.kind == "cross_entropy"
         and s.engine is None
         and call.operands.indices is None
         and not (t is not None and t.requires_grad and torch.is_grad_enabled())
@@ -122,7 +126,9 @@ def _available(device: str) -> bool:
 
 def value(call: LossCall) -> Tensor:
     """Return the loss of a call that is taken."""
-    recorded = torch.is_grad_enabled() and call.operands.x.requires_grad
+    x = call.operands.x
+    # What vmap maps over says of itself that it needs no gradient.
+    recorded = torch.is_grad_enabled() and (x.requires_grad or transforming())
     loss: Tensor = cross_entropy(*arguments(call), _saved(call) if recorded else NOTHING)[0]
     return loss
 
@@ -278,3 +284,23 @@ def _backward(ctx: Any, cotangent: Tensor, _: Any) -> tuple[Any, ...]:
 
 
 cross_entropy.register_autograd(_backward, setup_context=_keep)
+
+
+def _mapped(operation: Any, first: int) -> None:
+    """Register what vmap does with an operation whose argument x is the one of this number.
+
+    Rows are rows: an axis that is mapped over is one more of them, unless a whole call is reduced
+    or class weights differ from call to call.
+    """
+
+    def rule(info: Any, dims: tuple[int | None, ...], *args: Any) -> Any:
+        shared = {first + 2, first + 5}  # the class weights, the normalizer
+        if args[first + 10] != "none" or any(dims[i] is not None for i in shared):
+            return one_by_one(operation, info, dims, *args)
+        return mapped(operation, info, dims, *args, shared=shared)
+
+    operation.register_vmap(rule)
+
+
+_mapped(cross_entropy, 0)
+_mapped(cross_entropy_and_gradient, 1)

@@ -18,11 +18,16 @@ from ...core.call import LossCall
 from ...core.family import evaluate
 from ...core.options import Cotangent, Outcome, Outputs
 from . import custom_op
-from .following import second
+from .following import second, transforming
+
+
+def takes(call: LossCall) -> bool:
+    """Tell whether a traced call has its gradient by a rule: what torch.func follows has not."""
+    return torch.compiler.is_compiling() and custom_op.keeps(call) and not transforming()
 
 
 def rows(call: LossCall) -> Tensor:
-    """Return the row losses of a call that `custom_op` keeps, differentiable once."""
+    """Return row losses, differentiable once."""
     made: Tensor = torch.ops.xloss.cross_entropy_formula(*custom_op.arguments(call))
     return made
 

@@ -76,7 +76,9 @@ def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
 def _traced(call: LossCall) -> Array:
     """Return row losses in what a compiler traces."""
     call = call._replace(options=call.options._replace(reduction="none"), normalizer=None)
-    return custom_op_formula.rows(call) if custom_op.keeps(call) else _surrogate(call)
+    if custom_op.takes(call):
+        return custom_op.value(call)
+    return custom_op_formula.rows(call) if custom_op_formula.takes(call) else _surrogate(call)
 
 
 def _surrogate(call: LossCall) -> Array:
