@@ -42,4 +42,4 @@ def test_a_rule_is_held_by_tests_of_the_default_run(rule):
 
 
 def test_the_page_has_the_rules_of_the_design():
-    assert len(RULES) > 40
+    assert len(RULES) > 60

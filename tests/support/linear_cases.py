@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from xloss_conformance.cases.linear import ALL
-from xloss_conformance.cases.linear import BIAS as B
-from xloss_conformance.cases.linear import FEATURES as X
-from xloss_conformance.cases.linear import WEIGHT as W
-from xloss_conformance.cases.linear import P as T
 
 from accuracy_cases import hold
+from xloss_conformance.cases.arrays import P as T
 from xloss_conformance.cases.given import UPSTREAM as UP
+from xloss_conformance.cases.packed import BIAS as B
+from xloss_conformance.cases.packed import FEATURES as X
+from xloss_conformance.cases.packed import LINEAR_ALL as ALL
+from xloss_conformance.cases.packed import WEIGHT as W
 from xloss_conformance.expected import answer
 from xloss_conformance.formats import accumulated
 from xloss_conformance.model import Case
@@ -38,6 +38,7 @@ def held(
     want, n = answer(case, dtype), len(X)
     value, grad = want.value.hi.astype(accumulated(dtype)), want.grad.hi.astype(numpy_dtype(dtype))
     parts = {"x": grad[:n, :-1], "weight": grad[n:, :-1], "bias": grad[n:, -1]}
+    assert got.keys() <= {"value", "targets", *parts}
     for name in parts.keys() & got.keys():
         assert (got[name].shape, got[name].dtype) == (parts[name].shape, grad.dtype)
         parts[name][...] = got[name]
