@@ -93,6 +93,12 @@ def test_the_way_out_is_one():
         xloss.cross_entropy(FLOAT, LABELS, label_smoothing=jnp.float32(0.5))
 
 
+def test_evaluation_and_diagnosis_of_a_trace_are_refused():
+    for read in (xloss.Evaluation().update, xloss.diagnose):
+        with pytest.raises(TypeError, match=r"^logits: .* no values here that can be read"):
+            jax.jit(lambda z, y, read=read: read(z, y) and 0)(FLOAT, LABELS)
+
+
 LOGITS = jnp.asarray(inputs("cross_entropy", (4, 6)), jnp.float32)
 INDICES = jnp.asarray([[0, 1, 1], [2, 3, 4], [5, -100, 4], [1, 2, 0]])
 P = jnp.asarray(soft((4, 3)) * 0.75, jnp.float32)
