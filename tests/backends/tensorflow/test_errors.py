@@ -84,6 +84,17 @@ def test_evaluation_and_diagnosis_of_a_trace_are_refused() -> None:
             traced(tf.zeros((2, 3)), tf.constant([0, 1]))
 
 
+def test_an_engine_that_is_asked_for_inside_a_function() -> None:
+    """It reads no tensor that has no values yet, and says so: in a closed form, too."""
+    for loss in (xloss.cross_entropy, xloss.value_and_grad(xloss.cross_entropy)):
+        traced = tf.function(lambda z, t, loss=loss: loss(z, t), autograph=False)
+        with (
+            xloss.use_engine("cpu"),
+            pytest.raises(xloss.EngineUnavailable, match=r"^engine 'cpu'"),
+        ):
+            traced(tf.zeros((2, 3)), tf.constant([0, 1]))
+
+
 def test_weights_beyond_float32_change_no_mean() -> None:
     """Their exponents are read from their bits: every operation takes a subnormal for 0."""
     x, y = inputs("cross_entropy", (3, 4)).astype(np.float32), np.array([0, 3, 1])
