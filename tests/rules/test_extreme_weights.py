@@ -52,10 +52,11 @@ def beside() -> list[Case]:
     cases += [
         case(f"2^{p}, 0-d", sample_weight=scaled(p), normalizer=np.array(n)) for p, n in sizes
     ]
-    rows, classes = np.full(ROWS, 1e-38), np.full(CLASSES, 1e-38)
+    rows, classes = scaled(SMALL), np.full(CLASSES, 1e-38)
     rows[1] = classes[-1] = 1e38
     for name, weight in (("sample_weight", rows), ("weight", classes)):
-        ignored = case(f"a huge {name} that nothing meets", **{name: weight})
+        given = {name: weight, "where": np.arange(ROWS) != 1}
+        ignored = case(f"a huge {name} that nothing meets", **given)
         ignored.targets[:] = labels(ROWS, CLASSES - 1)
         ignored.targets[1] = -100
         cases.append(ignored)
