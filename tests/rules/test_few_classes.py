@@ -98,6 +98,19 @@ def test_the_slots_stand_where_the_classes_do() -> None:
         np.testing.assert_allclose(g, np.moveaxis(h, -1, 1), rtol=1e-14)
 
 
+@pytest.mark.parametrize("engine", [n for n in ("generic", "cpu") if xloss.engines()[n] is None])
+def test_a_row_has_the_same_bits_alone(engine: Any) -> None:
+    """A rest that is spread evenly is written out, a block of rows at a time."""
+    rng, both = np.random.default_rng(5), value_and_grad(cross_entropy)
+    z, k = rng.normal(size=(600, 1000)).astype("f4"), rng.integers(0, 1000, (600, 4))
+    p = rng.random((600, 4)) / 4
+    with xloss.use_engine(engine):
+        rows, g = both(z, TopKTargets(k, p, "uniform"), reduction="none")
+        for i in (slice(0, 1), slice(7, 8), slice(599, 600)):
+            one, h = both(z[i], TopKTargets(k[i], p[i], "uniform"), reduction="none")
+            assert (one.tobytes(), h.tobytes()) == (rows[i].tobytes(), g[i].tobytes())
+
+
 @pytest.mark.parametrize(
     ("teacher", "error", "message"),
     [
