@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from xloss_conformance.cases.linear import ALL
-from xloss_conformance.cases.linear import BIAS as B
-from xloss_conformance.cases.linear import FEATURES as X
-from xloss_conformance.cases.linear import WEIGHT as W
-from xloss_conformance.cases.linear import P as T
 
 from accuracy_cases import hold
+from xloss_conformance.cases.arrays import P as T
 from xloss_conformance.cases.given import UPSTREAM as UP
+from xloss_conformance.cases.packed import BIAS as B
+from xloss_conformance.cases.packed import FEATURES as X
+from xloss_conformance.cases.packed import LINEAR_ALL as ALL
+from xloss_conformance.cases.packed import WEIGHT as W
 from xloss_conformance.expected import answer
 from xloss_conformance.formats import accumulated
 from xloss_conformance.model import Case
