@@ -75,10 +75,10 @@ def test_numbers_of_rows_come_and_the_logits_of_rows_that_are_explained(kind):
             report = xloss.diagnose(*on_device)
     found = {f.rule: f.positions for f in report.findings}
     assert found == {"nan_logit": ((3,),), "no_possible_class": ((7,),)}
-    # The loss; three numbers a row; its label, or whether its targets are odd; the logits of two
-    # rows, and of soft targets those.
+    # Three numbers a row; its label, or whether its targets are odd; the logits of two rows, and
+    # of soft targets those.
     rest = [2 * classes] * (2 if kind == "soft" else 1)
-    assert sorted(sizes) == sorted([1, 3 * rows, rows, *rest])
+    assert sorted(sizes) == sorted([3 * rows, rows, *rest])
 
 
 def test_the_stand_in_refuses() -> None:

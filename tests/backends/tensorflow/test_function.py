@@ -175,12 +175,12 @@ def test_linear(form: str, block_rows: Any, way: str) -> None:
 
     rows = x[:, None], t[:, None]
     got = run(*map(tf.constant, rows)) if way == "eager" else ran(way, run, *rows)
-    for value, to_x in (got[:2], got[2:4]):
-        grads = {"x": to_x, **dict(zip(names, got[4], strict=True))}
-        like = {"x": x, "weight": w, "bias": b, "targets": t}
-        found = {name: np.reshape(g, like[name].shape) for name, g in grads.items()}
-        found["value"] = np.asarray(value)
-        linear_cases.held(found, t, b, dtype="float64", label_smoothing=0.125)
+    like = {"x": x, "weight": w, "bias": b, "targets": t}
+    for value, gradient in (got[:2], got[2:4]):
+        parts = {"x": gradient, **dict(zip(names, got[4], strict=True))}
+        flat = {name: np.reshape(part, like[name].shape) for name, part in parts.items()}
+        made = {"value": np.asarray(value), **flat}
+        linear_cases.held(made, t, b, dtype="float64", label_smoothing=0.125)
 
 
 @pytest.mark.parametrize("jit", [False, True])
