@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ..._arrays.inspect import Array
+from ..._arrays.inspect import INTEGERS, Array, dtype_name
 from ...core.call import LossCall
 from ...core.options import UNIT_COTANGENT, Cotangent, Outcome, Outputs, Saved
 from ...core.reduce import exact_sum
@@ -81,18 +81,24 @@ def tangent(v: Array, call: LossCall, saved: Saved) -> Array:
 def _formed(
     call: LossCall, cotangent: Array | None, saved: Any, outputs: Outputs
 ) -> tuple[Form, list[Array]]:
-    """Return what a call is specialised on, and its arrays."""
-    o, options = call.operands, call.options
+    """Return what a call is specialised on, and its arrays, labels in the dtype of indices."""
+    o, options, cx = call.operands, call.options, call.cx
+    ignored = options.ignore_index if options.indexed else None
+    targets: Any = o.targets
+    if options.indexed:
+        low, high = INTEGERS[dtype_name(targets.dtype)]
+        if ignored is not None and not low <= ignored <= high:
+            ignored = None  # the dtype cannot hold it
+        # An unsigned value beyond the index dtype turns negative, as the ignored one does.
+        targets, most = cx.cast(targets, cx.label_dtype), INTEGERS[dtype_name(cx.label_dtype)][1]
+        if ignored is not None and ignored > most:
+            ignored -= 2 * (most + 1)
     # What makes no other program does not make another call either.
-    options = options._replace(
-        ignore_index=options.ignore_index if options.indexed else None,
-        reduction="none",
-        validate="auto",
-    )
+    options = options._replace(ignore_index=ignored, reduction="none", validate="auto")
     given = (o.class_weight, o.where, o.sample_weight, cotangent)
     there = [a is not None for a in (*given, saved)]
     form = Form._make((options, *there, outputs))
-    return form, [o.x, o.targets, *(a for a in (*given, *(saved or ())) if a is not None)]
+    return form, [o.x, targets, *(a for a in (*given, *(saved or ())) if a is not None)]
 
 
 def _alike(arrays: list[Array]) -> list[Array]:
