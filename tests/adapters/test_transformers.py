@@ -209,6 +209,7 @@ def test_unpatched_as_before_and_copies_are_their_own():
     assert pickle.loads(pickle.dumps(model))(**one).loss.item() == before
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # the compiler's own
 def test_a_model_with_a_fused_head_is_compiled():
     """The compiler asks a tensor what it is; the logits that were not made are none."""
     model, one = llama().train(), batch()
@@ -241,5 +242,5 @@ def test_a_model_that_computes_with_its_logits_is_an_error_not_a_wrong_number(us
     unmade = adapter._Unmade(None, None, None)
     assert not hasattr(unmade, "dtype")  # which Accelerate asks of all that a model returns
     assert unmade.float() is unmade
-    with pytest.raises(RuntimeError, match=r"^fuse_head: .* without fuse_head$"):
+    with pytest.raises((RuntimeError, AttributeError), match=r"^fuse_head: .* without fuse_head$"):
         use(unmade)

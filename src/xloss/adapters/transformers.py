@@ -145,7 +145,7 @@ class _Unmade:
         return self
 
     def __getattr__(self, name: str) -> Any:
-        raise _Missing(_REFUSAL.format(name))
+        raise AttributeError(_REFUSAL.format(name))
 
     def _refuse(self, *_: Any) -> Any:
         raise RuntimeError(_REFUSAL.format("in arithmetic"))
@@ -156,10 +156,6 @@ class _Unmade:
     @classmethod
     def __torch_function__(cls, function: Any, *_: Any) -> Any:
         raise RuntimeError(_REFUSAL.format(function.__name__))
-
-
-class _Missing(RuntimeError, AttributeError):
-    """Tells hasattr that there is no such attribute, and a model why."""
 
 
 _REFUSAL = (
