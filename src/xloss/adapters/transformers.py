@@ -130,25 +130,38 @@ def _model_loss(
     return loss(*of, shift_labels.to(device), normalizer=count, **options)
 
 
-class _Unmade(torch.Tensor):
+class _Unmade:
     """What a fused head returns for logits: the factors of the product that is never made.
 
     A model hands it to its loss. A model that computes with it must not get a wrong number: every
-    operation is an error, but for a conversion to float32, the dtype that it says it has already.
+    operation is an error. No tensor, which torch.compile and hooks would ask what it is.
     """
 
-    factors: tuple[Any, Any, Any]  # features, weight, bias
+    def __init__(self, features: Any, weight: Any, bias: Any) -> None:
+        self.factors = features, weight, bias
+
+    def float(self) -> _Unmade:
+        """Stay: the loss is computed in float32 at least."""
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(_REFUSAL.format(name))
+
+    def _refuse(self, *_: Any) -> Any:
+        raise RuntimeError(_REFUSAL.format("in arithmetic"))
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _refuse
+    __neg__ = __getitem__ = __setitem__ = _refuse
 
     @classmethod
-    def __torch_function__(
-        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if function in (torch.Tensor.float, torch.Tensor.dtype.__get__):  # type: ignore[attr-defined]
-            return super().__torch_function__(function, types, args, kwargs)  # type: ignore[no-untyped-call]
-        raise RuntimeError(
-            f"fuse_head: the model uses its logits before the loss ({function.__name__}), but a "
-            "fused head makes none; call patch_loss(model) without fuse_head"
-        )
+    def __torch_function__(cls, function: Any, *_: Any) -> Any:
+        raise RuntimeError(_REFUSAL.format(function.__name__))
+
+
+_REFUSAL = (
+    "fuse_head: the model uses its logits before the loss ({}), but a fused head makes none; call "
+    "patch_loss(model) without fuse_head"
+)
 
 
 def _fuse(model: Any) -> None:
@@ -189,6 +202,4 @@ def _head_forward(head: Any, input: Any) -> Any:
     # Under autocast the product would be of another dtype than its factors: that of no rows says.
     dtype = multiply(input.reshape(-1, input.shape[-1])[:0]).dtype
     bias = None if head.bias is None else head.bias.to(dtype)
-    made = torch.empty(0).as_subclass(_Unmade)
-    made.factors = input.to(dtype), head.weight.to(dtype), bias
-    return made
+    return _Unmade(input.to(dtype), head.weight.to(dtype), bias)

@@ -48,7 +48,7 @@ def run(
 
     def computed(block: tuple[slice, ...]) -> Outcome:
         """Compute a row block, whose rows are one axis of its results."""
-        known = None if saved is None else tuple(_cut(xp, s, block) for s in saved)
+        known = None if saved is None else tuple(_cut(xp, s, block, 0) for s in saved)
         part = block_operands(xp, o, block, classes)
         up = Cotangent(*(_cut(xp, v, block) for v in cotangent))
         return by(part, call.options, cx, classes, outputs, up, known)
@@ -99,9 +99,9 @@ def _arrays(r: Outcome) -> tuple[Any, ...]:
     return (r.rows, r.grad, r.grad_targets, r.elements, *(r.stats or ()), *(r.tokens or ()))
 
 
-def _cut(xp: Any, a: Any, block: tuple[slice, ...]) -> Any:
-    """Return a block of an array of rows, its rows as one axis; what has no rows as it is."""
-    if a is None or isinstance(a, float) or a.ndim == 0:
+def _cut(xp: Any, a: Any, block: tuple[slice, ...], least: int = 1) -> Any:
+    """Return a block of an array of rows, its rows as one axis; what has fewer axes as it is."""
+    if a is None or isinstance(a, float) or a.ndim < least:
         return a
     part = a[(*block, ...)]
     return part if len(block) == 1 else xp.reshape(part, (-1, *a.shape[len(block) :]))

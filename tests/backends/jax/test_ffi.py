@@ -108,6 +108,17 @@ def test_every_option(classes):
     held(x, t, label_smoothing=0.25, **given)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "uint32", "int64", "uint64"])
+def test_labels_of_every_integer_dtype(dtype):
+    """Narrow ones are no indices of the handler's, and a large unsigned one is not -100."""
+    x, y = drawn(100)
+    labels = y.astype(dtype)
+    with jax.enable_x64(dtype in ("int64", "uint64")):
+        held(x, labels)
+        held(x, labels, ignore_index=int(labels[6]))
+        held(x, labels, ignore_index=300, label_smoothing=0.1)
+
+
 def test_subnormal_numbers_stay():
     """XLA's threads take them for 0; the kernels do not, as in Python's threads."""
     x = np.array([[0, -100.0], [0, -87.5], [2e-39, 1e-39]], np.float32)

@@ -81,9 +81,9 @@ def tangent(v: Array, call: LossCall, saved: Saved) -> Array:
 def _formed(
     call: LossCall, cotangent: Array | None, saved: Any, outputs: Outputs
 ) -> tuple[Form, list[Array]]:
-    """Return what a call is specialised on, and its arrays as the handler takes them."""
+    """Return what a call is specialised on, and its arrays, labels in the dtype of indices."""
     o, options, cx = call.operands, call.options, call.cx
-    ignored = options.ignore_index
+    ignored = options.ignore_index if options.indexed else None
     targets: Any = o.targets
     if options.indexed:
         low, high = INTEGERS[dtype_name(targets.dtype)]
@@ -93,18 +93,9 @@ def _formed(
         targets, most = cx.cast(targets, cx.label_dtype), INTEGERS[dtype_name(cx.label_dtype)][1]
         if ignored is not None and ignored > most:
             ignored -= 2 * (most + 1)
-    else:
-        targets = cx.cast(targets, cx.compute_dtype)
-    numbers = (
-        None if a is None else cx.cast(a, cx.compute_dtype)
-        for a in (o.class_weight, o.sample_weight)
-    )
-    class_weight, sample_weight = numbers
     # What makes no other program does not make another call either.
-    options = options._replace(
-        ignore_index=ignored if options.indexed else None, reduction="none", validate="auto"
-    )
-    given = (class_weight, o.where, sample_weight, cotangent)
+    options = options._replace(ignore_index=ignored, reduction="none", validate="auto")
+    given = (o.class_weight, o.where, o.sample_weight, cotangent)
     there = [a is not None for a in (*given, saved)]
     form = Form._make((options, *there, outputs))
     return form, [o.x, targets, *(a for a in (*given, *(saved or ())) if a is not None)]
