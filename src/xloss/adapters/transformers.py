@@ -120,7 +120,8 @@ def _model_loss(
     loss: Any = cross_entropy
     of: Any = (logits,)
     if isinstance(logits, _Unmade):
-        loss, (*of, options["bias"]) = linear_cross_entropy, logits.factors
+        features, weight, options["bias"] = logits.factors
+        loss, of = linear_cross_entropy, (features, weight)
     if shift_labels is None:  # the label of each position is the next token; of the last, none
         shift_labels = torch.full_like(labels, options["ignore_index"])
         shift_labels[..., :-1] = labels[..., 1:]
@@ -134,7 +135,7 @@ class _Unmade:
     """What a fused head returns for logits: the factors of the product that is never made.
 
     A model hands it to its loss. A model that computes with it must not get a wrong number: every
-    operation is an error. No tensor, which torch.compile and hooks would ask what it is.
+    operation is an error. It is no tensor: torch.compile and hooks would ask a tensor for more.
     """
 
     def __init__(self, features: Any, weight: Any, bias: Any) -> None:

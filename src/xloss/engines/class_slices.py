@@ -93,7 +93,11 @@ def _in_blocks(
     cotangent: Cotangent = UNIT_COTANGENT,
     saved: Any = None,
 ) -> Outcome:
-    """Return what core makes of a slice, computed by blocks of rows."""
+    """Return what core makes of a slice, computed by blocks of rows.
+
+    `by` takes what `core.family.evaluate` takes: as the last two the block's cotangent and its part
+    of `saved`.
+    """
     width = max(1, call.operands.x.shape[-1])
     return generic.run(call._replace(classes=width), outputs, cotangent, saved, by)
 

@@ -97,7 +97,8 @@ def _written_out(
 ) -> Outcome:
     """Compute a row block whose lists are written out, as `core.family.evaluate` does.
 
-    An invalid list is NaN. What has no kernel, and what a row weighs, is of the list itself.
+    An invalid list becomes NaN targets. Core computes the row weights, and the gradient to the
+    listed probabilities, from the list itself.
     """
     xp = cx.xp
     rest = Outputs(weight=outputs.weight, grad_targets=outputs.grad_targets)

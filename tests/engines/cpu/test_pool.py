@@ -1,5 +1,6 @@
 """The threads of the CPU engine: every task once, whoever is busy, whatever is raised or ends."""
 
+import gc
 import threading
 import time
 import weakref
@@ -72,6 +73,32 @@ def test_a_call_that_is_over_keeps_nothing_alive():
     while alive() is not None and time.monotonic() < deadline:
         time.sleep(0.001)
     assert alive() is None
+
+
+def test_an_error_leaves_nothing_of_the_call_alive():
+    class Big:
+        pass
+
+    big = Big()
+    alive = weakref.ref(big)
+
+    def call(big=big):
+        def task(i):
+            raise ValueError(big)
+
+        with pytest.raises(ValueError, match="Big"):
+            thread_pool.run(task, 8)
+
+    gc.disable()
+    try:
+        call()
+        del big, call
+        deadline = time.monotonic() + 30
+        while alive() is not None and time.monotonic() < deadline:
+            time.sleep(0.001)  # a helper that came too late lets go of the call
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_calls_whose_helpers_are_busy_do_their_work_alone_and_do_not_pile_up():

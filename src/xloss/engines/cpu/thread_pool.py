@@ -68,7 +68,13 @@ def run(task: Task, count: int) -> None:
             pool.jobs.remove(job)
         job.task = None  # a helper that comes late must not keep the call's arrays alive
     if job.errors:
-        raise job.errors[0]
+        first = job.errors[0]
+        job.errors.clear()
+        try:
+            raise first
+        finally:
+            # The traceback refers to this frame: without this the exception keeps all arrays alive.
+            del first
 
 
 class _Job:
