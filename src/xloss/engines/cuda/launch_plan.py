@@ -108,6 +108,11 @@ class Step(NamedTuple):
         return min(-(-blocks // rounds), most // self.parts) * self.parts
 
 
+def settling(p: Plan) -> int:
+    """Return how many lanes of a warp settle a row in the second launch of losses alone."""
+    return min(32, 1 << (p.parts * p.group // 32 - 1).bit_length())
+
+
 def steps(p: Plan, asked: Asked, capability: int, few: bool) -> tuple[Step, ...]:
     """Say in which launches rows are computed.
 
@@ -122,7 +127,9 @@ def steps(p: Plan, asked: Asked, capability: int, few: bool) -> tuple[Step, ...]
         p = p._replace(held=0)  # registers are needed for other things
     if asked.light and not asked.grad and p.group > _FEW_THREADS and not (few and clusters):
         first, last = p._replace(held=0), p._replace(vectors=2, held=0, once=False)
-        return Step(first, 4, 1, p.parts, _ROUNDS_OF_PARTS), Step(last, 5, p.threads // 32, 1)
+        return Step(first, 4, 1, p.parts, _ROUNDS_OF_PARTS), Step(
+            last, 5, p.threads // settling(p), 1
+        )
     if not clusters:
         return tuple(Step(p, stage, rows, p.parts) for stage in (1, 2, 3))
     return (Step(p, 0, rows, p.parts, 1 if p.parts == 1 else _ROUNDS_OF_CLUSTERS),)

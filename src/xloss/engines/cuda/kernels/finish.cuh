@@ -1,9 +1,13 @@
 // The second of two launches that compute losses without a gradient: the first has left the statistics
-// of rows in pieces. A warp settles a row; no thread of the first launch has waited for another.
+// of rows in pieces, and none of its threads has waited for another. A row is settled by as many lanes
+// as it has pieces, rounded up to a power of 2: a whole warp for a few pieces would take several times
+// as long.
 #pragma once
 #include "left.cuh"
 
-const int AT_ONCE = THREADS / 32;  // rows that a block settles at the same time
+// As `settling` of launch_plan.py has it: this many lanes settle a row, and a block so many rows at once.
+const int PIECES = PARTS * Threads::WARPS, LANES = PIECES > 16 ? 32 : PIECES > 8 ? 16 : PIECES > 4 ? 8 : 4;
+const int AT_ONCE = THREADS / LANES;
 
 struct Settling {
     Threads::Shared threads;
@@ -31,9 +35,9 @@ __device__ inline Rest far_rest(const Call& c, i64 row, Acc top, Settling& s) {
 extern "C" __global__ void __launch_bounds__(THREADS, AT_LEAST) rows(const __grid_constant__ Call c) {
     await_launch_before();
     Settling& s = shared_memory<Settling>();
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    int lane = threadIdx.x % LANES, own = threadIdx.x / LANES;
     for (i64 base = (i64)blockIdx.x * AT_ONCE; base < c.rows; base += (i64)gridDim.x * AT_ONCE) {
-        i64 row = base + warp;
+        i64 row = base + own;
         Facts<Acc> f{0, 1, 1, true, false};
         if (row < c.rows) f = facts_at(c, row);
         Acc at = 0, top = 0;
@@ -45,18 +49,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, AT_LEAST) rows(const __gri
                 top = ((const Acc*)c.maxima)[row];
                 rest = (Rest)((const double*)c.tail_sums)[row];
             } else {
-                Piece<Acc> p = merge_left((const Left*)c.work + row * PARTS);
+                Piece<Acc> p = merge_left<LANES>((const Left*)c.work + row * PARTS);
                 top = p.m;
                 rest = (Rest)(p.below + (p.tops - 1));
                 far = is_far(top, rest);
             }
         }
-        if (lane == 0) s.tops[warp] = top, s.far[warp] = far;
+        if (lane == 0) s.tops[own] = top, s.far[own] = far;
         __syncthreads();
         for (int n = 0; n < AT_ONCE; ++n) {
             if (!s.far[n]) continue;
             Rest found = far_rest(c, base + n, s.tops[n], s);
-            if (n == warp) rest = found;
+            if (n == own) rest = found;
         }
         if (lane == 0 && row < c.rows) {
             if (f.absent) row_of_nothing(c, row);

@@ -77,12 +77,13 @@ template <int WIDTH, class Acc> __device__ inline Piece<Acc> merge_lanes(const P
     return Piece<Acc>{top, sum_of_lanes<WIDTH>(below_of(p, top)), sum_of_lanes<WIDTH>(p.m == top ? p.tops : (Acc)0)};
 }
 
-// Merge COUNT statistics of a row by one warp; piece(n) returns number n.
-template <int COUNT, class Acc, class F> __device__ inline Piece<Acc> merge_pieces(F piece) {
-    int lane = threadIdx.x & 31;
+// Merge COUNT statistics of a row by WIDTH lanes of a warp; piece(n) returns number n. The bits are the
+// same for every WIDTH that is not below COUNT.
+template <int WIDTH, int COUNT, class Acc, class F> __device__ inline Piece<Acc> merge_pieces(F piece) {
+    int lane = threadIdx.x % WIDTH;
     Piece<Acc> p = lane < COUNT ? piece(lane) : no_piece<Acc>();
-    UNROLL for (int n = 32; n < COUNT; n += 32) if (lane + n < COUNT) p = merged(p, piece(lane + n));
-    return merge_lanes<32>(p);
+    UNROLL for (int n = WIDTH; n < COUNT; n += WIDTH) if (lane + n < COUNT) p = merged(p, piece(lane + n));
+    return merge_lanes<WIDTH>(p);
 }
 
 template <int WIDTH, int COUNT, bool EXACT>
@@ -128,7 +129,7 @@ template <int LANES, int BLOCKS, class Acc, int COUNT> struct Group {
                 if (lane == 0) s.pieces[turn][warp] = p;
                 __syncthreads();
             }
-            p = merge_pieces<PIECES, Acc>([&](int n) { return s.pieces[turn][n]; });
+            p = merge_pieces<32, PIECES, Acc>([&](int n) { return s.pieces[turn][n]; });
         }
         return p;
     }

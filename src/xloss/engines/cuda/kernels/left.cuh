@@ -9,10 +9,10 @@ struct Left {
 };
 static_assert(sizeof(Left) <= LEFT, "launch_plan.py makes room for as much");
 
-// Merge what the blocks of a row have left.
-__device__ inline Piece<Acc> merge_left(const Left* left) {
+// Merge what the blocks of a row have left, by WIDTH lanes of a warp.
+template <int WIDTH = 32> __device__ inline Piece<Acc> merge_left(const Left* left) {
     const int WARPS = Threads::WARPS;
-    return merge_pieces<PARTS * WARPS, Acc>([&](int n) { return left[n / WARPS].pieces[n % WARPS]; });
+    return merge_pieces<WIDTH, PARTS * WARPS, Acc>([&](int n) { return left[n / WARPS].pieces[n % WARPS]; });
 }
 
 __device__ inline Facts<Acc> facts_at(const Call& c, i64 row) {
