@@ -13,6 +13,7 @@ from .base import ArrayLibrary, strided
 
 class CuPy(ArrayLibrary):
     name = "cupy"
+    device = "cuda"
     module = cupy
     types = cupy.ndarray
     reads = False
