@@ -153,7 +153,10 @@ class TorchContext(IndexingContext):
 
     def indexable(self, labels: Array) -> Array:
         """Return labels whose memory holds their values."""
-        # A negated view holds the values before the sign, and indexing reads those.
+        # A negated view holds the values before the sign, and indexing reads those. The zeros that
+        # autograd makes have no memory at all, and to index by them ends the process.
+        if self.inplace_ok and labels._is_zerotensor():
+            return labels.clone()
         return labels.resolve_neg() if labels.is_neg() else labels
 
     def matmul_into(self, a: Array, b: Array, out: Array) -> None:
