@@ -47,10 +47,10 @@ def compiled(classes, stored, grad, architecture="sm_90"):
 @cache
 def compiled_pixels(classes, stored, grad, architecture="sm_90", each=None):
     """The same of the one launch of pixels."""
-    itemsize = launch_plan.ITEMSIZES[stored]
-    p = pixel_plan.pixel_plan(classes, itemsize)
     asked = launch_plan.Asked(stored, None, 3, False, False, False, False, False, grad)
-    own = ("PIXELS", each or 4 // itemsize), ("IN_REGISTERS", pixel_plan.held(classes))
+    p = pixel_plan.pixel_plan(classes, asked)
+    each = each or 4 // launch_plan.ITEMSIZES[stored]
+    own = ("PIXELS", each), ("IN_REGISTERS", pixel_plan.held(classes, asked))
     given = *launch_plan.constants(p, asked, 0, True), *own
     return p, *build.compile_kernel(given, architecture, ("-v",))
 

@@ -70,15 +70,14 @@ def pixels_of(
     asked: Asked, classes: int, pixels: int, adds: bool, arrays: Any, index: int
 ) -> Kernels:
     """Return the kernel for rows that lie side by side, so many of them a thread."""
-    itemsize = ITEMSIZES[asked.stored]
-    p = pixel_plan(classes, itemsize)
+    p = pixel_plan(classes, asked)
     assert p is not None
-    own = ("PIXELS", pixels), ("IN_REGISTERS", held(classes))
+    own = ("PIXELS", pixels), ("IN_REGISTERS", held(classes, asked))
     kernel = driver.load(
         (*constants(p, asked, 0, adds), *own),
         arrays.capability(index),
         index,
-        pixel_memory(p, classes, itemsize),
+        pixel_memory(p, classes, asked),
     )
     return Kernels([(kernel, Step(p, 0, p.threads * pixels, 1))], 0, adds, pixels)
 

@@ -6,7 +6,9 @@ from ..row_layout import RowLayout
 from .launch_plan import ITEMSIZES, VECTOR, Asked, Plan, plan
 
 _HELD = 24  # classes, at most, that a thread holds in registers
-_HOLDING, _STAGING = 128, 64  # threads of a block that holds them, and of one that stages them
+# Threads of a block, and bytes of shared memory up to which it has the most: every block leaves a
+# number for the last one to add up, and several must fit a multiprocessor.
+_THREADS, _ROOMY = (256, 128, 64), 64 * 1024
 WORD = 4  # bytes that a thread reads of each class
 _MOST_STAGED = 96 * 1024  # bytes of shared memory, at most, that a block may have on every GPU
 
@@ -20,7 +22,7 @@ def rows_of_thread(
     """
     itemsize = ITEMSIZES[asked.stored]
     plain = asked.soft is None and not (asked.smooth or asked.cap or asked.z_loss)
-    if not plain or itemsize == 8 or x.class_step == 1 or pixel_plan(classes, itemsize) is None:
+    if not plain or itemsize == 8 or x.class_step == 1 or pixel_plan(classes, asked) is None:
         return 0
     if count >= 2**31:
         return 0
@@ -43,20 +45,33 @@ def inner_inverse(inner: int) -> int:
     return (found + 2**63) % 2**64 - 2**63
 
 
-def held(classes: int) -> int:
-    """Return how many classes a thread holds in registers: all, or 0 where they are too many."""
-    return classes if classes <= _HELD else 0
+def held(classes: int, asked: Asked) -> int:
+    """Return how many classes a thread holds in registers: all, or 0 where it stages them.
+
+    It does where they are too many, and where its other numbers need so many registers that too few
+    threads would fit a multiprocessor: float16 is widened, and two rows have factors of gradients.
+    """
+    crowded = asked.stored == "float16" or (asked.stored == "bfloat16" and asked.grad)
+    return 0 if crowded or classes > _HELD else classes
 
 
-def pixel_plan(classes: int, itemsize: int) -> Plan | None:
+def pixel_plan(classes: int, asked: Asked) -> Plan | None:
     """Return the plan for rows of so many classes; None where they are too many to be staged."""
-    found = plan(classes, itemsize, True)._replace(threads=_HOLDING if held(classes) else _STAGING)
-    return found if pixel_memory(found, classes, itemsize) <= _MOST_STAGED else None
+    p = plan(classes, ITEMSIZES[asked.stored], True)
+    each = 0 if held(classes, asked) else _row_memory(classes, asked)
+    threads = next((n for n in _THREADS if each * n <= _ROOMY), _THREADS[-1])
+    p = p._replace(threads=threads)
+    return p if pixel_memory(p, classes, asked) <= _MOST_STAGED else None
 
 
-def pixel_memory(p: Plan, classes: int, itemsize: int) -> int:
+def pixel_memory(p: Plan, classes: int, asked: Asked) -> int:
     """Return the bytes of shared memory of a block."""
-    if held(classes):
+    if held(classes, asked):
         return p.shared
-    vector = VECTOR // itemsize
-    return max(p.shared, -(-classes // vector) * vector * WORD * p.threads)
+    return max(p.shared, _row_memory(classes, asked) * p.threads)
+
+
+def _row_memory(classes: int, asked: Asked) -> int:
+    """Return the bytes of shared memory in which a thread stages its rows, in whole vectors."""
+    vector = VECTOR // ITEMSIZES[asked.stored]
+    return -(-classes // vector) * vector * WORD

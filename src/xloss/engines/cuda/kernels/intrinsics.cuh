@@ -41,7 +41,7 @@ ONE(float, "=f", reciprocal_fast, (float x), "rcp.approx.ftz.f32 %0, %1;", "f"(x
 // 1 where each of two float16 (or bfloat16) numbers equals the other, else 0.
 ONE(u32, "=r", equal_halves, (u32 a, u32 b), "set.eq.f16x2.f16x2 %0, %1, %2;", "r"(a), "r"(b))
 
-#define MORE_REGISTERS (__CUDA_ARCH__ == 900 ? 0 : 24)  // that other GPUs need in pixels.cuh
+#define MORE_REGISTERS (__CUDA_ARCH__ == 900 ? 0 : 16)  // that other GPUs need in pixels.cuh
 #if __CUDA_ARCH__ >= 900
 #define COMPARES_PAIRS(KIND) true
 ONE(u32, "=r", equal_bfloats, (u32 a, u32 b), "set.eq.bf16x2.bf16x2 %0, %1, %2;", "r"(a), "r"(b))

@@ -177,9 +177,8 @@ __device__ inline void add_pixels(const Call& c, const Pixels& pixels) {
 
 // Blocks whose registers must fit a multiprocessor together: what some load covers the time that others
 // compute. A thread that holds its words needs about so many registers, without spilling any.
-const int COMPUTING = !GRAD ? 43 : PIXELS == 2 ? 84 : 50, CONVERTING = STORED == F16 ? 32 : 0;
-const int REGISTERS = IN_REGISTERS + COMPUTING + CONVERTING + MORE_REGISTERS;
-const int BLOCKS = IN_REGISTERS ? 65536 / (REGISTERS * THREADS) : 4;
+const int NEEDED = (HALVES ? 30 : 43) + IN_REGISTERS + MORE_REGISTERS, FITTING = 65536 / (NEEDED * THREADS);
+const int BLOCKS = !IN_REGISTERS ? 4 : FITTING < 5 ? FITTING : 5;
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) rows(const __grid_constant__ Call c) {
     // See few.cuh. This must come before anything is read.
