@@ -108,10 +108,10 @@ def test_it_compiles_for_every_architecture_with_few_spills(classes, grad, archi
 def test_plain_kernels_need_no_stack_and_few_registers(classes, stored, grad):
     p, _, said = compiled(classes, stored, grad)[0]
     assert "0 bytes stack frame, 0 bytes spill stores" in said, said
-    # Blocks that fit a multiprocessor by its shared memory must fit by registers: the more blocks,
-    # the more loads are under way while others compute.
+    # Blocks that fit a multiprocessor by its shared memory, up to 1,024 threads, must fit by
+    # registers: the more blocks, the more loads are under way while others compute.
     by_memory = launch_plan.ROOM // (p.shared + launch_plan.TAKEN)
-    assert registers(said) * p.threads * by_memory <= 65536, said
+    assert registers(said) * p.threads * min(by_memory, 1024 // p.threads) <= 65536, said
     assert registers(said) <= 80
 
 

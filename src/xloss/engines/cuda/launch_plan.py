@@ -34,6 +34,10 @@ _SHAPES = (
     (32768, 256, 8, 16, 0),
     (65536, 256, 16, 16, 0),
 )
+# Threads of a row of which a launch with the gradient has twice as many, each with half the vectors:
+# it writes faster. A launch without it, which is faster as it is, keeps the sums of both halves of a
+# thread's vectors apart, so that the bits are the same.
+_DOUBLED = (8, 16)
 # Parts of rows, or rows, that a block computes one after another, at most: where it reads the next
 # part while it adds up this one, and where it is one of a cluster.
 _ROUNDS_OF_PARTS, _ROUNDS_OF_CLUSTERS = 2, 4
@@ -53,6 +57,7 @@ class Plan(NamedTuple):
     apart: bool  # the classes of a row do not lie side by side, or are few
     once: bool  # all of a row is staged at once
     held: int = 0  # vectors, of those, that stay in registers instead of shared memory
+    split: int = 1  # sums that a thread keeps apart: those of every second vector, where it is 2
 
     @property
     def shared(self) -> int:
@@ -68,7 +73,8 @@ def plan(classes: int, itemsize: int, apart: bool) -> Plan:
         return Plan(_APART_BLOCK, 1, 1, staged, True, vectors <= staged)
     _, group, parts, staged, held = next((s for s in _SHAPES if vectors <= s[0]), _SHAPES[-1])
     threads = max(group, _BLOCK if group <= 32 else 0)
-    return Plan(threads, group, parts, staged, False, vectors <= group * parts * staged, held)
+    once, split = vectors <= group * parts * staged, 2 if group in _DOUBLED else 1
+    return Plan(threads, group, parts, staged, False, once, held, split)
 
 
 class Asked(NamedTuple):
@@ -120,6 +126,8 @@ def steps(p: Plan, asked: Asked, capability: int, few: bool) -> tuple[Step, ...]
     few rows take one launch all the same, because the second would cost more. The blocks of a row
     are a cluster, or three launches on a GPU without clusters.
     """
+    if p.split == 2 and asked.light and asked.grad:
+        p = Plan(2 * p.threads, 2 * p.group, 1, p.vectors // 2, False, True)
     rows = p.threads // p.group
     # Beyond 9.x and 10.x, which have 16 blocks a cluster, GPUs have 8.
     clusters = p.parts == 1 or (capability >= 90 and (p.parts <= 8 or capability < 110))

@@ -12,14 +12,14 @@ __device__ inline float total_of(const float (&e)[N]) {
 // The largest of this thread's staged logits.
 __device__ inline Acc largest_of(const Mine& mine, int count) {
     Vec most = E::masked();
-    mine.each(count, [&](const Vec& v) { E::take_largest(most, v); }, [](int) {});
+    mine.each(count, [&](const Vec& v, int) { E::take_largest(most, v); }, [](int) {});
     Acc m = E::largest(most);
     return CAP ? capped(m, (Acc)mine.call.softcap) : m;
 }
 
 #if SUMS_AT_ONCE
-// The statistics of a row of which WIDTH lanes have summed exp_near of the classes below `top`.
-__device__ inline Piece<Acc> piece_of(const Near& near, float top, float sum, int tops) {
+// The sum of exp_near of some classes, as it would be without the error of the rounded log2(e).
+__device__ inline float corrected(float sum) {
     if constexpr (SWIFT) {
         // Each 2^(z*(float)LOG2E) is too small by a factor 2^((z - top)*LOG2E_LOST). The terms that
         // make up a sum of 128 lie at most ln(128) below its logarithm, and over that distance one
@@ -27,6 +27,11 @@ __device__ inline Piece<Acc> piece_of(const Near& near, float top, float sum, in
         float gap = fmaxf(fminf(log2_fast(sum) - 64.0f, 0.0f), -190.0f);
         sum = fmaf(sum, gap * (LOG2E_LOST * 0.480453f), sum);
     }
+    return sum;
+}
+
+// The statistics of a row of which WIDTH lanes have summed exp_near of the classes below `top`.
+__device__ inline Piece<Acc> piece_of(const Near& near, float top, float sum, int tops) {
     sum = sum_of_lanes<Threads::WIDTH>(sum) * (unit_of<SWIFT>(near, top) * (float)DOWN);
     return Piece<Acc>{top, top == (Acc)-INF ? 0.0f : sum, (float)sum_of_lanes<Threads::WIDTH>(tops)};
 }
@@ -44,9 +49,9 @@ template <class F> __device__ inline Piece<Acc> find_staged(const Mine& mine, in
     // is at least the maximum's exp: they are few.
     float at_top = own == top ? exp_near<SWIFT>(fmaxf(top, near.least), near) : (float)INF;
     u32 least = SWIFT ? E::pair_above(near.least) : 0;
-    float sum = 0;
+    float sum = 0, odd = 0;
     int tops = 0;
-    auto add = [&](Vec v) {
+    auto add = [&](Vec v, int k) {
         float z[N], e[N];
         if constexpr (SWIFT) {
             E::raise(v, least);
@@ -63,9 +68,12 @@ template <class F> __device__ inline Piece<Acc> find_staged(const Mine& mine, in
             }
             s = total_of(e);
         }
-        sum += s;
+        if (SPLIT == 2 && k % 2) odd += s;
+        else sum += s;
     };
     mine.each(count, add, freed);
+    sum = corrected(sum);
+    if (SPLIT == 2) sum += corrected(odd);
     return piece_of(near, top, sum, tops);
 #endif
 }

@@ -7,6 +7,7 @@
 //   APART          one thread a row: classes do not lie side by side, or are few
 //   RESIDENT       blocks that a multiprocessor should hold at the same time: limits the registers
 //   SMOOTH, CAP    label smoothing, softcap       Z_LOSS    z-loss
+//   SPLIT          sums that a thread keeps apart: those of every second vector, where it is 2
 //   HELD           vectors, of those, that stay in registers instead: more blocks fit a multiprocessor
 //   ONCE           the whole row is staged at once; else one part after another is
 //   GRAD           the gradient is wanted
@@ -162,17 +163,17 @@ struct Mine {
         }
     }
 
-    // Call f(vector) for the first `count` staged vectors in their order, and freed(q) after those of
-    // chunk q.
+    // Call f(vector, k) for the first `count` staged vectors in their order, k being their number but
+    // for a multiple of CHUNK, and freed(q) after those of chunk q.
     template <class F, class G> __device__ inline void each(int count, F f, G freed) const {
-        UNROLL for (int k = 0; k < HELD; ++k) if (k < count) f(held[k]);
+        UNROLL for (int k = 0; k < HELD; ++k) if (k < count) f(held[k], k);
         for (int q = 0; q < CHUNKS; ++q) {
             const Vec* from = room + (q * CHUNK - HELD) * THREADS;
             int here = count - q * CHUNK;
             if (here >= CHUNK) {
-                UNROLL for (int k = 0; k < CHUNK; ++k) if (k >= HELD || q > 0) f(from[k * THREADS]);
+                UNROLL for (int k = 0; k < CHUNK; ++k) if (k >= HELD || q > 0) f(from[k * THREADS], k);
             } else {
-                for (int k = q == 0 ? HELD : 0; k < here; ++k) f(from[k * THREADS]);
+                for (int k = q == 0 ? HELD : 0; k < here; ++k) f(from[k * THREADS], k);
             }
             freed(q);
         }

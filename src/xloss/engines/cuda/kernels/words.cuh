@@ -118,6 +118,6 @@ __device__ inline void find_pixels(const Words& words, int begin, int end, Piece
     });
     UNROLL for (int r = 0; r < PIXELS; ++r) {
         if (PAIRS_COMPARE) tops[r] = (int)widened<STORED>(Words::raw(counted, r));
-        p[r] = piece_of(near[r], top[r], sum[r], tops[r]);
+        p[r] = piece_of(near[r], top[r], corrected(sum[r]), tops[r]);
     }
 }
