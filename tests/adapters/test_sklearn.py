@@ -90,6 +90,8 @@ def test_what_differs_exactness():
         ([0, 0], {}, r"^y_proba: has 3 columns, but y_true holds 1 classes; pass labels="),
         ([0, 1], {"labels": [0, 1]}, "but labels holds 2 classes"),
         (["b", "x"], {"labels": ["a", "b", "c"]}, r"^y_true: .*'x'.* is not among the labels"),
+        ([0, 1, 2], {}, r"^y_true: has shape \(3,\), but y_proba \(2, 3\)"),
+        (np.eye(3), {}, r"^y_true: has shape \(3, 3\), but y_proba \(2, 3\)"),
     ],
 )
 def test_labels_that_do_not_fit_are_named(truth, options, message):

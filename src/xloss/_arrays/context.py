@@ -13,6 +13,7 @@ from .inspect import (
     compiling,
     device,
     dtype_name,
+    in_torch_func,
     is_traced,
     library,
     on_host,
@@ -51,7 +52,7 @@ def context(x: Array, xp: Namespace) -> Context:
             "torch.jit.trace would keep this call's sizes and values as constants; "
             "take torch.export or torch.compile"
         )
-    if lib in ("jax", "dask") or is_traced(x, lib):
+    if lib in ("jax", "dask") or is_traced(x, lib) or (lib == "torch" and in_torch_func()):
         return _new_context(xp, lib, dev, double, eager=False)
     # CuPy's devices have an equality and no hash.
     key = (xp, dev if type(dev).__hash__ is not None else str(dev), double)

@@ -227,8 +227,13 @@ def has_memory(x: Array) -> bool:
         and not x.is_neg()
         and not x._is_zerotensor()
         and not torch._C._len_torch_dispatch_stack()
-        and torch._C._functorch.peek_interpreter_stack() is None
+        and not in_torch_func()
     )
+
+
+def in_torch_func() -> bool:
+    """Tell whether torch.func is at work: what it maps over may stand beside plain logits."""
+    return torch_module()._C._functorch.peek_interpreter_stack() is not None
 
 
 def spread(x: Array) -> bool:

@@ -35,6 +35,11 @@ class _Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.options = options
 
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Return the loss; a list is one array, as for Keras' own."""
+        y = (ops.convert_to_tensor(y) if isinstance(y, list) else y for y in (y_true, y_pred))
+        return super().__call__(*y, sample_weight)
+
     def get_config(self) -> dict[str, Any]:
         """Return what the constructor takes."""
         return {**super().get_config(), **self.options}
@@ -243,7 +248,7 @@ class Focal(_Loss):
             reduction,
             name,
             dtype,
-            alpha=alpha,
+            alpha=ops.convert_to_numpy(alpha).tolist(),  # plain numbers are saved with a model
             gamma=gamma,
             from_logits=from_logits,
             label_smoothing=label_smoothing,
@@ -259,9 +264,8 @@ class Focal(_Loss):
             # Logarithms of probabilities are logits: their softmax gives the probabilities back.
             epsilon = keras.config.epsilon()
             y_pred = ops.log(ops.clip(_normalised(y_pred, axis), epsilon, 1 - epsilon))
-        if isinstance(alpha, (int, float)):
-            factor, weight = alpha, None
-        else:
+        factor, weight = alpha, None
+        if isinstance(alpha, list):
             factor, weight = 1, ops.convert_to_tensor(alpha, dtype=self.dtype)
         return factor * focal_loss(
             y_pred, targets, weight=weight, ignore_index=None, reduction="none", **options

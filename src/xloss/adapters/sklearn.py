@@ -64,6 +64,8 @@ def log_loss(
     0.196521
     """
     truth, proba = _plain(y_true), _plain(y_proba)
+    if truth.shape[:1] != proba.shape[:1]:
+        raise ValueError(f"y_true: has shape {truth.shape}, but y_proba {proba.shape}")
     if proba.dtype.kind != "f":  # integers; a data frame of mixed columns
         proba = proba.astype(np.float64)
     options: dict[str, Any] = {"reduction": "mean" if normalize else "sum", "eps": eps}

@@ -29,7 +29,7 @@ def slope(function: Callable[..., Any], args: tuple[Any, ...]) -> list[Any]:
 
 
 def check(function: Callable[..., Any], *args: Any) -> None:
-    """Hold first and second derivatives, eager and traced, to finite differences."""
+    """Hold first and second derivatives, eager, traced and of what is traced, to differences."""
     steps = [draw(*a.shape, seed=i) for i, a in enumerate(args)]
     h = 1e-5
 
@@ -50,6 +50,9 @@ def check(function: Callable[..., Any], *args: Any) -> None:
             found = zip(way(f, args), steps, strict=True)
             got = sum(tf.reduce_sum(g * d) for g, d in found)
             np.testing.assert_allclose(got, numeric, atol=off, rtol=off)
+    want, function = slope(along, args), tf.function(function, autograph=False)
+    for got, plain in zip(slope(along, args), want, strict=True):
+        np.testing.assert_allclose(got, plain, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -87,14 +87,32 @@ def test_the_curvature_of_a_target_that_is_met() -> None:
 
 def test_vmap_over_any_argument() -> None:
     """Weights, labels, what is there: mapped alone, beside arrays that are not."""
-    weights, rows = logits(2, 4).double().exp(), logits(2, 3).double().exp()
-    for name, values in (("weight", weights), ("sample_weight", rows), ("where", rows > 1)):
-        for f in (xloss.cross_entropy, grad(xloss.cross_entropy)):
-            got = vmap(lambda w, f=f, name=name: f(Z, IGNORED, **{name: w}))(values)
-            want = torch.stack([f(Z, IGNORED, **{name: w}) for w in values])
-            torch.testing.assert_close(got, want)
-    got = vmap(lambda y: xloss.cross_entropy(Z, y))(torch.stack([Y, Y.flip(0)]))
-    assert got.tolist() == [xloss.cross_entropy(Z, y).item() for y in (Y, Y.flip(0))]
+    loss, closed = xloss.cross_entropy, xloss.value_and_grad(xloss.cross_entropy)
+    two = torch.stack([Y, Y.flip(0)])
+    rows, p = logits(2, 3).double().exp(), logits(6, 4).double().softmax(-1).reshape(2, 3, 4)
+    arguments = {
+        "weight": logits(2, 4).double().exp(),
+        "sample_weight": rows,
+        "where": rows > 1,
+        "normalizer": rows[:, 0],
+    }
+    mapped = [
+        (lambda v, f=f, y=y, name=name: f(Z, y, **{name: v}), values)
+        for name, values in arguments.items()
+        for f, y in ((loss, IGNORED), (grad(loss), IGNORED), (closed, IGNORED), (loss, Y * 0 - 100))
+    ]
+    mapped += [(lambda t, f=f: f(Z, t), t) for f in (loss, closed) for t in (two, p)]
+    mapped += [
+        (lambda u: xloss.value_and_grad(xloss.nll_loss)(Z, Y, cotangent=u), rows[:, 0]),
+        (lambda u: xloss.value_and_grad(xloss.linear_cross_entropy)(Z, W, Y, cotangent=u), rows[0]),
+        (lambda t: xloss.value_and_grad(xloss.kl_div)(Z, t), p),
+        (lambda s: xloss.effective_count(Y, sample_weight=s), rows),
+        (lambda i: closed(Z, xloss.TopKTargets(i[:, None], rows[0][:, None])), two),
+    ]
+    for function, values in mapped:
+        each = [function(v) for v in values]
+        want = torch.utils._pytree.tree_map(lambda *a: torch.stack(a), *each)
+        torch.testing.assert_close(vmap(function)(values), want)
     got = vmap(lambda z: xloss.cross_entropy(z, Y, axis=0))(Z.T[None])
     torch.testing.assert_close(got, xloss.cross_entropy(Z, Y)[None])
     hot = vmap(lambda y: xloss.one_hot(y, 3, axis=0))(Y[None])[0]

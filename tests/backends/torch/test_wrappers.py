@@ -95,6 +95,18 @@ def test_losses_go_by_the_operations_of_a_wrapper(kind: str, name: str, alone: i
     same(plain, function(*given))
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_is_read_on_meta(name: str) -> None:
+    """Where a model is laid out before it has memory, its backward pass too."""
+    function, make = CASES[name]
+    x, *others = (a.to("meta") for a in make(4, 7))
+    got = function(x.requires_grad_(x.is_floating_point()), *others)
+    for a in torch.utils._pytree.tree_leaves(got):
+        assert a.is_meta
+        if a.requires_grad:
+            a.sum().backward(retain_graph=True)
+
+
 @pytest.mark.parametrize("kind", ["negated", "zeros"])
 def test_views_that_memory_does_not_show(kind: str) -> None:
     """A negated view, and the zeros that autograd makes, as logits, labels and upstreams."""

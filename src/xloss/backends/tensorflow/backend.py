@@ -42,7 +42,7 @@ def _computed(call: LossCall, beside: Outputs) -> tuple[Array, Any]:
     got = engine.run(own, asked._replace(stats=save_stats))
     weight = got.weight if weight is None else weight
     loss = got.rows if each else dense.reduced(own, got.total, weight)
-    arguments = rules.differentiated(call.operands, options)
+    arguments = rules.differentiated(call)
 
     def gradients(cotangent: Array) -> tuple[Array, ...]:
         outputs = Outputs(grad=True, grad_targets=len(arguments) > 1)
@@ -50,10 +50,10 @@ def _computed(call: LossCall, beside: Outputs) -> tuple[Array, Any]:
         found = dense.evaluated(own, run, outputs, read(cotangent), weight, value=False)[1]
         return tuple(made(g) for g in (found.grad, found.grad_targets) if g is not None)
 
-    def formula(*arguments: Array) -> Array:
-        return traced_value(call.of(rules.replaced(call.operands, arguments)))
+    def formula(*given: Array) -> Array:
+        return traced_value(rules.replaced(call, given))
 
-    loss = tapes.followed(made(loss), arguments, formula, gradients)
+    loss = tapes.followed(made(loss), arguments, formula, gradients, rules.fixed(call))
     return loss, mapped(made, got.tokens) if got.tokens else None
 
 

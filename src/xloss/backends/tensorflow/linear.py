@@ -57,23 +57,23 @@ def _followed(call: LossCall, loss: Array) -> Array:
     """
     assert call.linear is not None
     bias = ("bias",) if call.linear.bias is not None else ()
-    targets = ("targets",) if rules.soft(call.operands, call.options) else ()
+    targets = ("targets",) if rules.soft(call) else ()
     names = ("x", "weight", *bias, *targets)
 
     def gradients(cotangent: Array) -> tuple[Array, ...]:
         grads = value_and_grad(call, names, cotangent)[1]
         return tuple(grads[n] for n in names)
 
-    def formula(*arguments: Array) -> Array:
-        own = dict(zip(names, arguments, strict=True))
+    def formula(*given: Array) -> Array:
+        own, fixed = dict(zip(names, given, strict=False)), given[len(names) :]
         x, weight = (call.cx.cast(own[n], call.cx.compute_dtype) for n in ("x", "weight"))
         z = tf.linalg.matmul(x, weight, transpose_b=True)
         z = z + call.cx.cast(own["bias"], call.cx.compute_dtype) if "bias" in own else z
-        o = call.operands._replace(x=z, targets=own.get("targets", call.operands.targets))
-        return backend.traced_value(call._replace(operands=o, linear=None))
+        of_logits = rules.replaced(call, (z, *(own[n] for n in targets), *fixed))
+        return backend.traced_value(of_logits._replace(linear=None))
 
     arguments = tuple(eager_linear.argument(call, n) for n in names)
-    return tapes.followed(loss, arguments, formula, gradients)
+    return tapes.followed(loss, arguments, formula, gradients, rules.fixed(call))
 
 
 def run(

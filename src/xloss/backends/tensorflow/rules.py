@@ -15,16 +15,17 @@ from ..._arrays.inspect import Array
 from ...core import elementwise, softmax
 from ...core.call import LossCall
 from ...core.formula import formula_gradients
-from ...core.options import Cotangent, Operands, Options, Outputs
+from ...core.options import Cotangent, Operands, Outputs
 from ...engines import choose
 from . import namespace as xp
+from .tapes import Arrays, rule
 
 
 def _context(x: Array) -> Context:
     return functional(context(x, xp))
 
 
-@tf.custom_gradient  # type: ignore[untyped-decorator]
+@rule
 def softmax_parts(z: Array) -> Any:
     """Return core.softmax.parts of a tensor, differentiable to any order."""
     parts = softmax.parts(z, _context(z))
@@ -39,7 +40,7 @@ def softmax_parts(z: Array) -> Any:
     return parts, backward
 
 
-@tf.custom_gradient  # type: ignore[untyped-decorator]
+@rule
 def sigmoid_parts(z: Array) -> Any:
     """Return core.elementwise.sigmoid of a tensor, differentiable to any order."""
     parts = elementwise.sigmoid(z, _context(z))
@@ -51,29 +52,38 @@ def sigmoid_parts(z: Array) -> Any:
     return parts, backward
 
 
-def soft(o: Operands, options: Options) -> bool:
+def soft(call: LossCall) -> bool:
     """Tell whether the targets are floating, so that gradients go to them too."""
-    return o.targets is not None and o.targets.dtype.is_floating and not options.indexed
+    targets = call.operands.targets
+    return targets is not None and targets.dtype.is_floating and not call.options.indexed
 
 
-def differentiated(o: Operands, options: Options) -> tuple[Array, ...]:
+def differentiated(call: LossCall) -> Arrays:
     """Return the operands that gradients go to."""
-    return (o.x, o.targets) if soft(o, options) else (o.x,)
+    return call.operands[: 1 + soft(call)]
 
 
-def replaced(o: Operands, arguments: tuple[Array, ...]) -> Operands:
-    """Return the operands with these in the place of those that gradients go to."""
-    return o._replace(x=arguments[0], targets=arguments[1] if len(arguments) > 1 else o.targets)
+def fixed(call: LossCall) -> Arrays:
+    """Return the call's other tensors."""
+    others = (*call.operands[1 + soft(call) :], call.normalizer)
+    return tuple(a for a in others if tf.is_tensor(a))
+
+
+def replaced(call: LossCall, given: Arrays) -> LossCall:
+    """Return the call with these in the place of `differentiated` and `fixed`."""
+    left = iter(given)
+    *o, n = (next(left) if tf.is_tensor(a) else a for a in (*call.operands, call.normalizer))
+    return call._replace(operands=Operands(*o), normalizer=n)
 
 
 def rows(call: LossCall) -> Array:
     """Return row losses whose gradient is the formula of the closed form."""
-    o = call.operands
+    arguments, constants = differentiated(call), fixed(call)
 
-    def forward(*arguments: Array) -> Any:
+    def forward(*given: Array) -> Any:
         def backward(cotangent: Array) -> Any:
             g, h = formula_gradients(
-                call.of(replaced(o, arguments)),
+                replaced(call, given),
                 Cotangent(cotangent),
                 lambda z, _: softmax_parts(z),
                 lambda z, _: sigmoid_parts(z),
@@ -83,4 +93,4 @@ def rows(call: LossCall) -> Array:
 
         return choose(call).run(call, Outputs(rows=True)).rows, backward
 
-    return tf.custom_gradient(forward)(*differentiated(o, call.options))
+    return rule(forward, len(constants))(*arguments, *constants)

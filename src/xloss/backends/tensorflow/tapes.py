@@ -26,40 +26,65 @@ def readable(*tensors: Any) -> bool:
     )
 
 
+def rule(function: Callable[..., Any], fixed: int = 0) -> Callable[..., Any]:
+    """Return tf.custom_gradient of a function, whose last arguments, `fixed` of them, have none.
+
+    A tape around a tf.function differentiates its graph in another graph, and that one in a third,
+    where no tensor of the first is known. The function is therefore given all its tensors, and
+    those of the graph that calls it, whichever they are from.
+    """
+
+    def forward(*given: Array) -> Any:
+        value, backward = function(*given)
+        return value, lambda *up: (*_tuple(backward(*up)), *(None,) * fixed)
+
+    made: Any = tf.custom_gradient(forward)
+    return lambda *given: made(*(given if tf.executing_eagerly() else map(tf.identity, given)))
+
+
+def _tuple(a: Any) -> Any:
+    return a if isinstance(a, (tuple, list)) else (a,)
+
+
 def followed(
     value: Array,
     arguments: Arrays,
     formula: Formula,
     closed: Callable[[Array], Arrays] | None = None,
+    fixed: Arrays = (),
 ) -> Array:
     """Return a value that no tape has followed as a function of its arguments.
 
-    `formula` computes it of them in operations that a tape follows to any order. `closed` returns
-    the first derivatives times a cotangent; without it the formula's are taken.
+    `formula` computes it of them and of the `fixed`, which are constants, in operations that a tape
+    follows to any order. `closed` returns the first derivatives times a cotangent; without it the
+    formula's are taken.
     """
-    has_values = readable(value)
+    has_values, n, m = readable(value), len(arguments), len(fixed)
 
-    def of_formula(cotangent: Array, *arguments: Array) -> Any:
-        return gradients(formula, arguments, cotangent)
+    def of_formula(cotangent: Array, *given: Array) -> Any:
+        return gradients(lambda *a: formula(*a, *given[n:]), given[:n], cotangent)
 
-    def first(cotangent: Array, *arguments: Array) -> Any:
+    def first(cotangent: Array, *given: Array) -> Any:
         assert closed is not None
 
+        def of_first(*a: Array) -> Any:
+            return of_formula(*a, *given[n:])
+
         def second(*tangents: Array) -> Any:
-            return gradients(of_formula, (cotangent, *arguments), tangents)
+            return gradients(of_first, (cotangent, *given[:n]), tangents)
 
         return closed(cotangent), second
 
-    def forward(*arguments: Array) -> Any:
+    def forward(*given: Array) -> Any:
         def backward(cotangent: Array) -> Any:
             # Where a Jacobian of an eager value is traced, the cotangent has no values.
             if closed is None or (has_values and not readable(cotangent)):
-                return of_formula(cotangent, *arguments)
-            return tf.custom_gradient(first)(cotangent, *arguments)
+                return of_formula(cotangent, *given)
+            return rule(first, m)(cotangent, *given)
 
         return tf.identity(value), backward
 
-    made: Array = tf.custom_gradient(forward)(*arguments)
+    made: Array = rule(forward, m)(*arguments, *fixed)
     return made
 
 

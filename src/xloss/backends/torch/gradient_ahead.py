@@ -36,6 +36,7 @@ def is_one(cotangent: Array) -> bool:
     """Tell whether a cotangent is the number 1, where it is a number that can be read."""
     return (
         has_memory(cotangent)
+        and not cotangent.is_meta
         and not torch._C._functorch.is_legacy_batchedtensor(cotangent)
         and cotangent.item() == 1
     )
