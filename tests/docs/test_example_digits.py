@@ -17,10 +17,7 @@ DATA = EXAMPLES / "data"
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The folder that the example has written, and what it has printed, in the test's process.
-
-    Another would take longer to import the libraries than all of this takes.
-    """
+    """What it has written and printed in the test's process, which has the libraries already."""
     jax, folder = pytest.importorskip("jax"), tmp_path_factory.mktemp("digits")
     asked = ["digits.py", "--steps", "3", "--data", str(folder)]
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
