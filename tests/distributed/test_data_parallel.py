@@ -5,6 +5,10 @@ First as a law on every library, without processes; then with real ranks, in the
 
 import math
 import re
+import runpy
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from itertools import product
 
 import numpy as np
@@ -12,7 +16,6 @@ import pytest
 
 import xloss
 from expected import near
-from fresh import ran
 from libraries import KINDS, NAMES
 from places import ROOT
 
@@ -128,9 +131,11 @@ def figures(folder, **asked):
     """The example's figures: by way and dtype, the last loss and the three differences in eps."""
     curves = folder / "new" / "curves.png"
     options = [f"--{name.replace('_', '-')}={value}" for name, value in asked.items()]
-    out = ran("-W", "error", str(EXAMPLE), "--out", str(curves), *options, cwd=folder)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
+        patch.setattr(sys, "argv", ["data_parallel.py", "--out", str(curves), *options])
+        runpy.run_path(str(EXAMPLE), run_name="__main__")  # here, where PyTorch is imported
     assert curves.read_bytes().startswith(b"\x89PNG\r\n")
-    rows = {(way, dtype): [*map(float, rest)] for way, dtype, *rest in ROW.findall(out)}
+    rows = {(way, dtype): [*map(float, rest)] for way, dtype, *rest in ROW.findall(out.getvalue())}
     ways = ("normalizer", "mean of means")
     assert set(rows) == {(way, dtype) for way in ways for dtype in ("float32", "float64")}
     return rows

@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 
-from cli_runs import process
+from cli_runs import Command
 from places import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -33,12 +33,15 @@ def by_first_column(text: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows}
 
 
-def test_the_first_line_prints_what_the_page_says() -> None:
+def test_the_first_line_prints_what_the_page_says(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (block,) = re.findall(r"<!-- eval -->\n```text\n(.*?)```", README, re.DOTALL)
     (line,) = re.findall(r"^```sh\n(.*?)$", README, re.MULTILINE)
     command = shlex.split(line.rpartition("&&")[2])
     assert command[0].endswith("/xloss")
-    ran = process(shlex.join(command[1:]), cwd=ROOT)
+    monkeypatch.chdir(ROOT)
+    ran = Command(capfd)(shlex.join(command[1:]))
     assert ran.returncode == 0, ran.stderr
     shown, printed = by_first_column(block), by_first_column(ran.stdout)
     for name in TEXT:

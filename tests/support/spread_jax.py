@@ -40,7 +40,7 @@ def derivatives() -> None:
     def dense(z: Any) -> Any:
         return xloss.cross_entropy(z, y, weight=w, **options)
 
-    slope = jax.jit(jax.grad(dense))(z)
+    wanted = jax.jit(jax.value_and_grad(dense))(z)
     for check in (False, True):
         every = jax.shard_map(
             one,
@@ -53,8 +53,10 @@ def derivatives() -> None:
         def spread(z: Any, every: Any = every) -> Any:
             return every(z, w)
 
-        close(jax.jit(spread)(z), dense(z), 8)
-        close(jax.jit(jax.grad(spread))(z), slope, 16)
+        both = jax.jit(jax.value_and_grad(spread)).lower(z).compile()
+        for got, want, ulp in zip(both(z), wanted, (8, 16), strict=True):
+            close(got, want, ulp)
+    close(jax.jit(spread)(z), wanted[0], 8)
 
     def along(f: Any) -> Any:
         return jax.jit(lambda z: jax.jvp(f, (z,), (v,))[1])(z)
@@ -64,8 +66,8 @@ def derivatives() -> None:
     inside = jax.shard_map(
         jax.grad(one), mesh=mesh, in_specs=(last, PartitionSpec("v")), out_specs=last
     )
-    close(jax.jit(inside)(z, w), slope, 16)
-    text = jax.jit(jax.value_and_grad(spread)).lower(z).compile().as_text()
+    close(jax.jit(inside)(z, w), wanted[1], 16)
+    text = both.as_text()
     # The maximum, the sum, and of class weights one number, the largest; nothing of the header,
     # nothing backward.
     assert COLLECTIVE.findall(text) == ["all-reduce"] * 3, COLLECTIVE.findall(text)

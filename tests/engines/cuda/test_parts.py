@@ -53,14 +53,16 @@ def results(
 CASES = [
     ("float32", 100, "labels"),
     ("float32", 4001, "smoothed, capped"),
-    ("bfloat16", 32777, "soft"),
-    *(("float32", 8203, name) for name in OPTIONS),
+    ("float32", 8203, "labels"),
+    ("float32", 8203, "soft"),
+    *(("float32", 8203, name) for name in OPTIONS if name not in ("labels", "soft")),
     ("float32", 32771, "labels"),
+    ("bfloat16", 32777, "soft"),
     ("float64", 8201, "smoothed"),
 ]
 
 
-# Each compiles some nine kernels for the host.
+# Each compiles some nine kernels for the host; eight blocks a row take several times two's time.
 @pytest.mark.parametrize(
     ("dtype", "classes", "options"), core(CASES, lambda *case: case in CASES[:4])
 )
