@@ -34,9 +34,9 @@ _SHAPES = (
     (32768, 256, 8, 16, 0),
     (65536, 256, 16, 16, 0),
 )
-# Threads of a row of which a launch with the gradient has twice as many, each with half the vectors:
-# it writes faster. A launch without it, which is faster as it is, keeps the sums of both halves of a
-# thread's vectors apart, so that the bits are the same.
+# Threads of a row. A launch with the gradient has twice as many of them, each with half the
+# vectors, because it writes faster so. A launch of losses alone is faster as it is; it keeps the
+# sums of every second of a thread's vectors apart, so that its bits are those of the other.
 _DOUBLED = (8, 16)
 # Parts of rows, or rows, that a block computes one after another, at most: where it reads the next
 # part while it adds up this one, and where it is one of a cluster.
