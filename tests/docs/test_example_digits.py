@@ -18,12 +18,13 @@ DATA = EXAMPLES / "data"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """What it has written and printed in the test's process, which has the libraries already."""
-    jax, folder = pytest.importorskip("jax"), tmp_path_factory.mktemp("digits")
+    jax = pytest.importorskip("jax", reason="the table has a row of JAX: pip install 'xloss[jax]'")
+    folder, before = tmp_path_factory.mktemp("digits"), jax.config.jax_enable_x64
     asked = ["digits.py", "--steps", "3", "--data", str(folder)]
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
         patch.setattr(sys, "argv", asked)
         runpy.run_path(str(EXAMPLES / "digits.py"), run_name="__main__")
-    jax.config.update("jax_enable_x64", False)  # as it was: the example sets it
+    jax.config.update("jax_enable_x64", before)  # the example sets it
     return folder, printed.getvalue()
 
 

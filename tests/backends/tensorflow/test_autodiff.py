@@ -52,7 +52,8 @@ def check(function: Callable[..., Any], *args: Any) -> None:
             np.testing.assert_allclose(got, numeric, atol=off, rtol=off)
     want, function = slope(along, args), tf.function(function, autograph=False)
     for got, plain in zip(slope(along, args), want, strict=True):
-        np.testing.assert_allclose(got, plain, rtol=1e-9, atol=1e-12)
+        # The same float64 operations: a graph may at most order sums otherwise.
+        np.testing.assert_allclose(got, plain, rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch.autograd import forward_ad
 
+from ..._arrays.inspect import in_torch_func
 from ...core.options import Operands
 
 Result = TypeVar("Result")
@@ -41,7 +42,7 @@ def transforming() -> bool:
 
     An operation has no derivative in forward mode.
     """
-    return _functorch.peek_interpreter_stack() is not None
+    return in_torch_func()
 
 
 @asked_once

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from ..._arrays.inspect import Array
+from ..._arrays.inspect import Array, in_torch_func
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class Ranks:
     def __init__(self, group: Any, device: Any) -> None:
         self.group, self.device = group, device
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
-        if torch._C._functorch.peek_interpreter_stack() is not None:
+        if in_torch_func():
             raise RuntimeError("group: ranks do not meet under torch.func")
         if self.rank < 0:
             raise ValueError("group: this process is not one of its ranks")

@@ -34,9 +34,9 @@ _SHAPES = (
     (32768, 256, 8, 16, 0),
     (65536, 256, 16, 16, 0),
 )
-# Threads of a row. A launch with the gradient has twice as many of them, each with half the
-# vectors, because it writes faster so. A launch of losses alone is faster as it is; it keeps the
-# sums of every second of a thread's vectors apart, so that its bits are those of the other.
+# Where so many threads share a row, a launch with the gradient has twice as many, each with half
+# the vectors: it writes faster. Losses alone are faster with these. Their launch adds up every
+# second of a thread's vectors apart, so that a loss has the same bits in both.
 _DOUBLED = (8, 16)
 # Parts of rows, or rows, that a block computes one after another, at most: where it reads the next
 # part while it adds up this one, and where it is one of a cluster.
@@ -135,9 +135,8 @@ def steps(p: Plan, asked: Asked, capability: int, few: bool) -> tuple[Step, ...]
         p = p._replace(held=0)  # registers are needed for other things
     if asked.light and not asked.grad and p.group > _FEW_THREADS and not (few and clusters):
         first, last = p._replace(held=0), p._replace(vectors=2, held=0, once=False)
-        return Step(first, 4, 1, p.parts, _ROUNDS_OF_PARTS), Step(
-            last, 5, p.threads // settling(p), 1
-        )
+        rows = p.threads // settling(p)
+        return Step(first, 4, 1, p.parts, _ROUNDS_OF_PARTS), Step(last, 5, rows, 1)
     if not clusters:
         return tuple(Step(p, stage, rows, p.parts) for stage in (1, 2, 3))
     return (Step(p, 0, rows, p.parts, 1 if p.parts == 1 else _ROUNDS_OF_CLUSTERS),)

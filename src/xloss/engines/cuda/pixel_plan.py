@@ -6,8 +6,9 @@ from ..row_layout import RowLayout
 from .launch_plan import ITEMSIZES, VECTOR, Asked, Plan, plan
 
 _HELD = 24  # classes, at most, that a thread holds in registers
-# Threads of a block, and bytes of shared memory up to which it has the most: every block leaves a
-# number for the last one to add up, and several must fit a multiprocessor.
+# Threads of a block: the most whose rows fit into so many bytes of shared memory. The last block
+# adds up a number of every block, so that few large blocks end sooner; but several blocks must fit
+# a multiprocessor.
 _THREADS, _ROOMY = (256, 128, 64), 64 * 1024
 WORD = 4  # bytes that a thread reads of each class
 _MOST_STAGED = 96 * 1024  # bytes of shared memory, at most, that a block may have on every GPU
@@ -48,8 +49,9 @@ def inner_inverse(inner: int) -> int:
 def held(classes: int, asked: Asked) -> int:
     """Return how many classes a thread holds in registers: all, or 0 where it stages them.
 
-    It does where they are too many, and where its other numbers need so many registers that too few
-    threads would fit a multiprocessor: float16 is widened, and two rows have factors of gradients.
+    It stages them where they are too many, and where the rest of its work takes so many registers
+    that too few threads would fit a multiprocessor. The conversion of float16 does, and so do the
+    factors of the gradients of a thread's two rows of 16 bits.
     """
     crowded = asked.stored == "float16" or (asked.stored == "bfloat16" and asked.grad)
     return 0 if crowded or classes > _HELD else classes
